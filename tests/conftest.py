@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
+import numpy as np
 import pytest
 
 from tests.elsewhere import place, s3, s3_server  # noqa: F401
@@ -24,6 +28,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# The same examples in every run, and no clock: how long one takes says how busy the machine is.
+hypothesis.settings.load_profile("ci")
 
 gc.disable()  # until the tests are collected: to look through what stays, again and again, takes a quarter of the time
 
@@ -42,6 +49,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             files.setdefault(item.path.relative_to(Path(__file__).parent).as_posix(), []).append(item)
         large = {name for name, tests in files.items() if any(test.get_closest_marker("vllm") for test in tests)}
         items[:] = in_shares(files, workers, large)
+
+
+@pytest.fixture(autouse=True)
+def same_dice() -> None:
+    """What a test draws does not depend on the tests before it."""
+    random.seed(0)
+    np.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> Iterator[None]:
+    """What a test has started ends with it."""
+    yield
+    if running := sys.modules.get("tests.integration.running"):
+        running.end_started()
 
 
 @pytest.fixture(scope="session")
@@ -85,9 +109,10 @@ def bus(make_bus):
 
 @pytest.fixture
 def wait_until() -> Callable[..., None]:
-    """Wait for a predicate instead of sleeping; fails with the predicate's description."""
+    """Wait for a predicate instead of sleeping; fails with the predicate's description. The time is for a machine that
+    is far too busy: who waits for less holds the machine to a figure."""
 
-    def wait(predicate: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+    def wait(predicate: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not predicate():
             if time.monotonic() > deadline:

@@ -92,7 +92,7 @@ def program() -> Path:
 
 def helm(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run it, with nothing of the user's own configuration."""
-    return subprocess.run([program(), *words], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([program(), *words], capture_output=True, text=True, check=False, timeout=200)
 
 
 def render(*words: str | Path, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:

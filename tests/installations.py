@@ -12,11 +12,11 @@ import redis
 from leeway_rl.leeway.running.server import EmbeddedServer, free_port, server_binary
 from redis.crc import key_slot
 
-NODE_TIMEOUT_MS = 1000
-"""How long a node is silent before the others fail it over."""
+NODE_TIMEOUT_MS = 3000
+"""How long a node is silent before the others fail it over. One that only waits for a processor is not."""
 
 
-def wait(predicate, what, timeout_s=30.0):
+def wait(predicate, what, timeout_s=100.0):
     """Wait until ``predicate`` holds. A server that does not answer yet does not count."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -52,7 +52,7 @@ class Installation:
 
     def client(self, port: int) -> redis.Redis:
         """A plain client of one server."""
-        return redis.Redis.from_url(f"redis://{self._login}127.0.0.1:{port}", protocol=2, socket_timeout=5)
+        return redis.Redis.from_url(f"redis://{self._login}127.0.0.1:{port}", protocol=2, socket_timeout=30)
 
     def kill(self, port: int) -> None:
         """SIGKILL."""
@@ -157,7 +157,7 @@ class Watched(Installation):
         return int(self.client_of_sentinel(self.sentinels[0]).sentinel_master("mymaster")["port"])
 
     def client_of_sentinel(self, port: int) -> redis.Redis:
-        return redis.Redis.from_url(f"redis://127.0.0.1:{port}", protocol=2, socket_timeout=5)
+        return redis.Redis.from_url(f"redis://127.0.0.1:{port}", protocol=2, socket_timeout=30)
 
 
 @contextmanager
@@ -190,7 +190,7 @@ def _sentinel(folder: Path, master: int) -> Iterator[int]:
     lines = (
         f"sentinel monitor mymaster 127.0.0.1 {master} 2",
         f"sentinel down-after-milliseconds mymaster {NODE_TIMEOUT_MS}",
-        "sentinel failover-timeout mymaster 3000",
+        "sentinel failover-timeout mymaster 9000",
     )
     (folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
     # A Sentinel takes its configuration file first, and no option of an append-only file.

@@ -104,7 +104,7 @@ class Slurm:
     def run(self, *words: str, cwd: Path | None = None, **variables: str) -> str:
         """What a command prints, of Slurm or of ours."""
         done = subprocess.run(
-            words, cwd=cwd, env=self.environment | variables, capture_output=True, text=True, timeout=60, check=False
+            words, cwd=cwd, env=self.environment | variables, capture_output=True, text=True, timeout=200, check=False
         )
         return done.stdout + done.stderr
 

@@ -171,7 +171,7 @@ def started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 def test_a_role_that_fails_ends_its_container_with_its_own_code(script, tmp_path):
     (tmp_path / "finished").touch()  # of the container before, in the same pod
-    assert subprocess.run(script("role.sh", "sh", "-c", "exit 4"), check=False, timeout=30).returncode == 4
+    assert subprocess.run(script("role.sh", "sh", "-c", "exit 4"), check=False, timeout=200).returncode == 4
     assert not (tmp_path / "finished").exists()
 
 
@@ -180,7 +180,7 @@ def test_a_role_that_is_asked_to_stop_is_waited_for_and_its_container_ends(scrip
     with started(script("role.sh", "sh", "-c", role)) as process:
         wait_until((tmp_path / "ready").exists, "the role is there")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 130
+        assert process.wait(200) == 130
     assert (tmp_path / "said").read_text() == "drained\n"
 
 
@@ -190,7 +190,7 @@ def test_a_role_whose_run_is_finished_keeps_its_pod_alive_until_it_is_taken_away
         assert subprocess.run(script("alive.sh"), check=False).returncode == 0
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(200) == 0
 
 
 class _Numbers(http.server.BaseHTTPRequestHandler):

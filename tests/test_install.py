@@ -49,7 +49,7 @@ def leeway(installed, *words: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_wheel_trains_in_an_empty_folder_and_has_its_presets_studies_and_templates(installed):
     program, folder = installed
     python = program.with_name("python")

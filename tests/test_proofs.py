@@ -10,6 +10,7 @@ from tests.programs import number, said_by
 
 ROOT = Path(__file__).resolve().parent.parent
 PROOFS = ROOT / "tests/proofs"
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_mutated_messages_are_refused_or_decode_within_their_bounds():
@@ -20,15 +21,13 @@ def test_mutated_messages_are_refused_or_decode_within_their_bounds():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_learner_killed_at_some_of_its_writes_ends_as_one_left_alone():
-    said = said_by(PROOFS / "killed_learner.py", "--every 40 --transports file --side-by-side 3", timeout=280)
+    said = said_by(PROOFS / "killed_learner.py", "--every 40 --transports file --side-by-side 3")
     assert number(r"^file +(\d+) points of a learner left alone", said) > 100
     assert number(r"kills, (\d+) ended otherwise", said) == 0
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
 def test_a_short_soak_is_flat_and_draws_its_picture(tmp_path):
     said = said_by(PROOFS / "soak.py", "--groups 960 --every 0.1 --out", str(tmp_path))
     assert "audit passed" in said

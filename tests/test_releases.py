@@ -75,7 +75,7 @@ def test_its_finished_run_is_audited_reported_read_and_exported(left, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_its_stopped_run_goes_on_to_its_end(left):
     runs = left / "stopped"
     if of_another(runs / RUN):

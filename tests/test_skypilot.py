@@ -61,7 +61,7 @@ def test_every_command_and_option_of_the_tasks_exists():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_what_the_tasks_run_makes_a_run_with_a_worker_from_elsewhere(tmp_path):
     """Both machines are this one. The worker comes first, and waits for Redis and the run."""
     (tmp_path / "leeway/bin").mkdir(parents=True)

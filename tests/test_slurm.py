@@ -70,7 +70,7 @@ def ran(cluster, *words, own_leeway=True, **variables):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 

@@ -112,11 +112,12 @@ def _pipe(*, reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
 
 @contextmanager
 def _ended_on_failure(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """End our own child if the block fails. Until we reap it, its process id stays its own."""
+    """End our own child and its group if the block fails: bubblewrap's own child would wait for it for ever. Until we
+    reap our child, its process id, which is the group's too, stays its own."""
     try:
         yield
     except BaseException:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
 

@@ -136,10 +136,15 @@ class EmbeddedServer:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens at."""
+    """A TCP port of the loopback that nobody listens at, and that the system gives to nobody else for a minute."""
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        probe.listen(1)
+        # The side that closes first keeps the port in TIME_WAIT. There a server gets it that asks
+        # for it with SO_REUSEADDR, as all do, and whoever asks for any port gets another.
+        with socket.create_connection(probe.getsockname()), probe.accept()[0]:
+            return int(probe.getsockname()[1])
 
 
 def why_not_bound(host: str, port: int) -> str | None:

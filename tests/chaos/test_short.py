@@ -5,7 +5,7 @@ import json
 import pytest
 from leeway_rl.leeway.chaos.faults import FAULTS
 
-from tests.integration.running import SMALL, last_checksum, leeway, metrics, role_pids, start
+from tests.integration.running import SMALL, last_checksum, leeway, metrics, paused, role_pids, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -40,13 +40,16 @@ def test_under_faults_a_strict_run_ends_with_the_weights_of_an_undisturbed_one(t
 def test_a_run_that_is_under_way_is_rehearsed_on_and_what_came_too_late_is_named(tmp_path, wait_until):
     running = start("up", "--run", "live", *SMALL, "--set", "train.steps=12", cwd=tmp_path)
     folder = tmp_path / "runs/live"
-    wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 120)
+    wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 300)
     words = ["chaos", "live", "--faults", "3", "--every-s", "0.5"]
     kinds = ["--only", "kill", "--only", "payload-flipped", "--only", "net-cut"]
-    done = leeway(*words, *kinds, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "without proxy: it has to be there before the run starts" in done.stdout
-    said, _ = running.communicate(timeout=240)
+    with paused(folder):
+        rehearsal = start(*words, *kinds, cwd=tmp_path)
+        wait_until(lambda: (folder / "chaos.jsonl").exists() or rehearsal.poll() is not None, "it is under way", 300)
+    told, _ = rehearsal.communicate(timeout=600)
+    assert rehearsal.returncode == 0, told
+    assert "without proxy: it has to be there before the run starts" in told
+    said, _ = running.communicate(timeout=600)
     assert running.returncode == 0, said
     assert leeway("audit", "live", cwd=tmp_path).returncode == 0
     for words, code in ((["live"], 3), (["nothing"], 3), (["live", "--only", "earthquake"], 2)):

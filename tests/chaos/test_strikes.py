@@ -36,7 +36,7 @@ def test_a_run_of_the_same_name_with_another_redis_is_left_alone(role, tmp_path,
     ours, theirs = role("learner", PORT), role("learner", OTHER)
     said = role("verifier", OTHER, "--redis-url", f"redis://:secret@localhost:{PORT}/0")
     role("rollout", PORT, "--redis-url", f"redis://localhost:{OTHER}/0")
-    wait_until(lambda: len(target.processes()) == 2, "they have started", 20)
+    wait_until(lambda: len(target.processes()) == 2, "they have started", 300)
     assert sorted(target.processes()) == [("learner", ours.pid), ("verifier", said.pid)]
     assert theirs.poll() is None
 
@@ -51,7 +51,7 @@ def a_checkpoint(folder, step):
 @pytest.mark.parametrize("kind", ["torn-checkpoint", "torn-unfinished"])
 def test_the_learner_is_not_killed_by_a_fault_that_could_not_be_made(role, tmp_path, wait_until, kind):
     target, learner = Target("hurt", tmp_path, PORT), role("learner", PORT)
-    wait_until(lambda: len(target.processes("learner")) == 1, "it has started", 20)
+    wait_until(lambda: len(target.processes("learner")) == 1, "it has started", 300)
     a_checkpoint(tmp_path, 1)
     a_checkpoint(tmp_path, 2)
     hindered = tmp_path / "checkpoints/step-000003.unfinished"
@@ -68,4 +68,4 @@ def test_the_learner_is_not_killed_by_a_fault_that_could_not_be_made(role, tmp_p
     hindered.unlink()
     hit = FAULTS[kind].strike(target, random.Random(5))
     assert f"learner {learner.pid}" in hit.what
-    assert learner.wait(20) == -9
+    assert learner.wait(200) == -9

@@ -34,9 +34,14 @@ def bytes_read():
 
 
 def cost(act):
-    before = bytes_read()
-    act()
-    return bytes_read() - before
+    """Bytes that are read for it: the least of a few times, because other threads of this process read, too."""
+
+    def once():
+        before = bytes_read()
+        act()
+        return bytes_read() - before
+
+    return min(once() for _ in range(3))
 
 
 def test_going_on_with_a_ledger_reads_as_much_of_a_long_one_as_of_a_short_one(tmp_path):

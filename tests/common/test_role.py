@@ -18,7 +18,7 @@ from tests.samples import a_ticket
 def joined(role, bus):
     """The role's own command, which has to leave before it loads anything."""
     command = [sys.executable, "-m", f"leeway_rl.{role}", "--redis-url", bus.url, "--run", bus.run]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
 @pytest.mark.parametrize("role", ["rollout", "verifier"])

@@ -647,7 +647,7 @@ def test_a_reader_beside_a_publisher_always_gets_true_versions(at):
         publisher.publish(version, weights_of(version))
     done.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(100)
     assert problems == []
     assert at.stream.leased_versions() == set()
 

@@ -81,7 +81,7 @@ def test_a_version_is_decoded_once_for_all_workers_of_a_node(here, monkeypatch):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(100)
         assert [each[:2] for each in found] == [(version, True)] * 3
         assert len({each[2] for each in found}) == 1
         assert len(decoded) == version + 1
@@ -128,7 +128,7 @@ def test_what_a_neighbour_loads_from_is_not_written(here):
     assert told[-1].kind is Activity.WAITING_FOR_NEIGHBOUR
     assert told[-1].worker == f"process {os.getpid()}"
     slow.let_go()
-    reading.join(30)
+    reading.join(100)
     assert told[-1] is None
     assert quick.stamp == Stamp(1, 2)
 
@@ -217,7 +217,7 @@ def test_a_worker_killed_in_the_middle_of_decoding_is_succeeded_and_its_buffer_i
         time.sleep(0.01)
     assert (told[-1].kind, told[-1].worker) == (Activity.WAITING_FOR_READER, "killed")
     first.send_signal(signal.SIGKILL)
-    waiting.join(30)
+    waiting.join(100)
     assert same(found[0][1], 0)
     assert [whole.stamp for whole in state_of(folder)] == [(1, 0)]
 

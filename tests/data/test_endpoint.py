@@ -1,12 +1,12 @@
 """Asking an endpoint: every request is answered, refused or failed, and nothing is asked for ever."""
 
 import json
-import socket
 from contextlib import closing
 
 import pytest
 from leeway_rl.data.endpoint import GIVE_UP, Answer, Ask, Endpoint, ask_all
 from leeway_rl.data.replies import Replies
+from leeway_rl.leeway.running.server import free_port
 
 from tests.data.endpoint_double import CUT, EndpointDouble, asked, completion
 
@@ -105,9 +105,7 @@ def test_an_endpoint_that_refuses_everything_is_named_and_soon_left_alone(status
 
 
 def test_nobody_there_is_named_without_the_password():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://somebody:secret@127.0.0.1:{free.getsockname()[1]}/v1"
+    url = f"http://somebody:secret@127.0.0.1:{free_port()}/v1"
     answers, tally = ask_at(url, 2, tries=1)
     assert answers == {}
     assert tally.complaint.startswith("judge at http://127.0.0.1:")

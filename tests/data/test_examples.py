@@ -11,7 +11,7 @@ from tests.data.test_quality import ballot
 from tests.integration.running import leeway
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def copied(folder, name, *changes):

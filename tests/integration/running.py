@@ -7,11 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
 from leeway_rl.common.ledger import published_checksum
+from leeway_rl.common.queue.connection import Connection
 
+from tests.roles import Roles
+
+STARTED: list[subprocess.Popen[str]] = []
 SMALL = [
     "--preset",
     "tiny",
@@ -29,7 +35,7 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-P", "-c", "from leeway_rl.leeway.cli import main; main()", *words]
 
 
-def leeway(*words: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def leeway(*words: str, cwd: Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run to the end."""
     return subprocess.run(
         command(*words), cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False, env=environment()
@@ -37,10 +43,20 @@ def leeway(*words: str, cwd: Path, timeout: float = 240) -> subprocess.Completed
 
 
 def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
-    """Run in the background."""
-    return subprocess.Popen(
+    """Run in the background, at most until the test is over."""
+    started = subprocess.Popen(
         command(*words), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
     )
+    STARTED.append(started)
+    return started
+
+
+def end_started() -> None:
+    """End what a test that has failed left under way: it would take the machine from the next one, and be held against
+    whichever is under way when it is collected as garbage."""
+    while STARTED:
+        with STARTED.pop() as process:
+            process.kill()
 
 
 def environment() -> dict[str, str]:
@@ -70,3 +86,13 @@ def role_pids(run: str, role: str, cwd: Path) -> list[int]:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def paused(folder: Path) -> Iterator[Roles]:
+    """Let a run under ``leeway up`` finish no more than is under way: commands take their time to start, and a run of a
+    few steps would be through before they are asked."""
+    with closing(Roles(Connection((folder / "redis-url").read_text().strip(), folder.name, retry_s=0.0))) as bus:
+        bus.desk.set_control("paused", "1")
+        yield bus
+        bus.desk.set_control("paused", "0")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.running import leeway
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_worker_of_an_unknown_run_says_so(home, redis_url):
     import sys
 
     words = [sys.executable, "-m", "leeway_rl.rollout", "--run", "unknown", "--redis-url", redis_url, "--wait-s", "0"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 4
     assert "leeway rollout: run 'unknown' is not known" in done.stderr
 

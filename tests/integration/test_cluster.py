@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 from tests.installations import cluster, watched
 from tests.integration.running import SMALL, environment, last_checksum, metrics, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STEPS = 5
 STRICT = [*SMALL, *("--set", "flow.max_staleness=0", "--set", f"train.steps={STEPS}")]
@@ -41,7 +41,7 @@ def alone():
     """The checksum of the weights that one process ends with."""
     example = Path(__file__).parents[2] / "examples/one_process.py"
     words = [sys.executable, str(example), "--steps", str(STEPS), *STRICT]
-    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=200, check=True)
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=600, check=True)
     return done.stdout.split()[-1]
 
 
@@ -61,9 +61,9 @@ def play(url, home, wait_until, strike):
     running = start("up", "--run", "hurt", *STRICT, "--redis-url", url, cwd=home)
     folder = home / "runs/hurt"
     try:
-        wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 120)
+        wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 300)
         strike(folder)
-        said, _ = running.communicate(timeout=150)
+        said, _ = running.communicate(timeout=600)
     finally:
         running.kill()
         running.communicate()
@@ -94,7 +94,7 @@ def test_a_replica_that_lacks_whole_steps_takes_over_and_the_run_ends_with_the_w
         def strike(folder):
             six.cut_off(master, replica)
             before = len(metrics(folder))
-            wait_until(lambda: len(metrics(folder)) > before, "a step that the replica never hears of", 60)
+            wait_until(lambda: len(metrics(folder)) > before, "a step that the replica never hears of", 300)
             six.kill(master)
             six.servers[replica].process.send_signal(signal.SIGCONT)
 

@@ -12,7 +12,7 @@ import yaml
 from tests.integration.running import leeway, metrics
 from tests.test_compose import ROOT, command_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize(

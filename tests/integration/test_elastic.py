@@ -10,7 +10,7 @@ from leeway_rl.common.queue.connection import Connection
 from tests.integration.running import SMALL, leeway, metrics, role_pids, start
 from tests.roles import Roles
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_every_worker_is_replaced_while_the_run_goes_on(tmp_path, redis_url, wait_until):
@@ -22,20 +22,20 @@ def test_every_worker_is_replaced_while_the_run_goes_on(tmp_path, redis_url, wai
         return [beat for beat in bus.overview.workers()[0] if beat.role == role]
 
     try:
-        wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 120)
+        wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 300)
         bus.desk.set_control("paused", "1")
         first = {role: role_pids("elastic", role, tmp_path) for role in ("rollout", "verifier")}
         joined = [start(role, "--run", "elastic", "--redis-url", redis_url, cwd=tmp_path) for role in first]
-        wait_until(lambda: all(len(workers(role)) == 2 for role in first), "both are there", 120)
-        wait_until(lambda: min(beat.version for beat in workers("rollout")) >= 2, "the newcomer has weights", 200)
+        wait_until(lambda: all(len(workers(role)) == 2 for role in first), "both are there", 300)
+        wait_until(lambda: min(beat.version for beat in workers("rollout")) >= 2, "the newcomer has weights", 300)
         for pid in [*first["rollout"], *first["verifier"]]:
             os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: all(len(workers(role)) == 1 for role in first), "the old ones have left", 60)
+        wait_until(lambda: all(len(workers(role)) == 1 for role in first), "the old ones have left", 300)
         behind = int(bus.state()["version"])
         bus.desk.set_control("paused", "0")
-        said, _ = running.communicate(timeout=200)
+        said, _ = running.communicate(timeout=600)
         assert running.returncode == 0, said
-        told = [each.communicate(timeout=60)[0] for each in joined]
+        told = [each.communicate(timeout=600)[0] for each in joined]
         assert [each.returncode for each in joined] == [0, 0], told
     finally:
         for each in [running, *joined]:

@@ -9,7 +9,7 @@ from leeway_rl.common.elsewhere.place import Place
 
 from tests.integration.running import SMALL, last_checksum, leeway, metrics
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 START = "leeway up --preset tiny --run my-run --set checkpoints.copy_to=s3://my-bucket/leeway"
 COMMANDS = [

@@ -3,7 +3,6 @@ remains, and the books close."""
 
 import shutil
 import signal
-import time
 
 import psutil
 import pytest
@@ -11,36 +10,41 @@ from leeway_rl.leeway.running.server import EmbeddedServer
 
 from tests.integration.running import SMALL, leeway, metrics, role_pids, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_redis_comes_back_empty_and_training_goes_on(tmp_path, wait_until):
     others = {each.pid for each in psutil.Process().children()}  # servers of other tests
     server = EmbeddedServer(tmp_path / "redis")
     server.start()
-    settings = [*SMALL, "--set", "train.steps=24", "--set", "train.checkpoint_every=100"]
+    settings = [
+        *SMALL,
+        "--set",
+        "train.steps=24",
+        "--set",
+        "train.checkpoint_every=100",
+        "--set",
+        "broker.drain_s=3000",
+    ]
     running = start("up", "--run", "hurt", *settings, "--redis-url", server.url, cwd=tmp_path)
     folder = tmp_path / "runs/hurt"
     try:
         for step in (2, 5):
-            wait_until(lambda step=step: len(metrics(folder)) >= step, f"step {step}", 120)
+            wait_until(lambda step=step: len(metrics(folder)) >= step, f"step {step}", 300)
             server.process.kill()
             server.process.wait()
             shutil.rmtree(tmp_path / "redis" / "appendonlydir")
             server.start()
-            back, before = time.monotonic(), len(metrics(folder))
-            wait_until(lambda before=before: len(metrics(folder)) >= before + 2, "training goes on", 30)
-            print(f"two further steps {time.monotonic() - back:.1f} s after Redis came back empty")
+            before = len(metrics(folder))
+            wait_until(lambda before=before: len(metrics(folder)) >= before + 2, "training goes on", 300)
         assert "Redis has lost the run" in (folder / "logs/learner.log").read_text()
 
         running.send_signal(signal.SIGTERM)
         while not (line := running.stdout.readline()).startswith("stopping"):  # two at once would arrive as one
             assert line, "it ended at the first signal"
         running.send_signal(signal.SIGTERM)
-        asked = time.monotonic()
-        running.communicate(timeout=60)
+        running.communicate(timeout=300)  # at once, and not at the end of broker.drain_s
         assert running.returncode == 130
-        assert time.monotonic() - asked < 15
         assert not any(role_pids("hurt", role, tmp_path) for role in ("learner", "rollout", "verifier"))
         (folder / "checkpoints/step-000007.unfinished").mkdir(parents=True)  # as if it had died while it wrote
         again = leeway("up", "--run", "hurt", "--resume", "--redis-url", server.url, cwd=tmp_path)

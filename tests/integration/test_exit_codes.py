@@ -13,13 +13,13 @@ from leeway_rl.common.queue.connection import Connection
 from tests.integration.running import SMALL, command, leeway, metrics, start
 from tests.roles import Roles
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
 
 def ended(process):
     """Its code, and that it shows no trace."""
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=600)
     assert "Traceback" not in said, said
     return process.returncode, said
 
@@ -32,7 +32,7 @@ def test_roles_that_are_asked_to_stop_end_with_130_and_a_finished_run_with_0(sig
     steps, bus = ["--set", "train.steps=8"], Roles(Connection(redis_url, run))
     roles = [start("learner", *at, *SMALL, *steps, cwd=tmp_path), *workers(at, tmp_path)]
     try:
-        wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 180)
+        wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 300)
         bus.desk.set_control("paused", "1")  # it cannot be through before it is asked
         assert leeway("runs", cwd=tmp_path).stdout.splitlines()[1].split()[:2] == [run, "running"]
         for role in roles[1:]:
@@ -80,9 +80,9 @@ def test_commands_that_are_interrupted_end_with_130(words, at_work, signum, tmp_
     log, line = tmp_path / "log", command(*words.replace("URL", redis_url).split())
     with log.open("w") as output, subprocess.Popen(line, stdout=output, stderr=output, cwd=tmp_path) as process:
         try:
-            wait_until(lambda: at_work(tmp_path, log.read_text()), "it is at work", 120)
+            wait_until(lambda: at_work(tmp_path, log.read_text()), "it is at work", 300)
             process.send_signal(signum)
-            assert process.wait(60) == 130, log.read_text()
+            assert process.wait(200) == 130, log.read_text()
         finally:
             process.kill()
 

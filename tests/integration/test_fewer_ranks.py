@@ -9,7 +9,7 @@ from leeway_rl.common.config import parse
 
 from tests.integration.running import SMALL, leeway, metrics, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 FEWER = "leeway up my-run --resume --set train.ranks=1"
 """docs/how-to/other-ranks.md."""
 
@@ -18,9 +18,9 @@ def test_a_run_of_two_ranks_goes_on_under_one_and_its_books_are_whole(tmp_path, 
     ranks = ["--set", "train.ranks=2", "--set", "train.zero_stage=1", "--set", "train.steps=12"]
     running = start("up", "--run", "my-run", *SMALL, *ranks, cwd=tmp_path)
     folder = tmp_path / "runs/my-run"
-    wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 240)
+    wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 300)
     running.send_signal(signal.SIGTERM)
-    said, _ = running.communicate(timeout=180)
+    said, _ = running.communicate(timeout=600)
     assert running.returncode == 130, said
 
     refused = leeway(*shlex.split(FEWER)[1:], "--set", "train.learning_rate=1", cwd=tmp_path)

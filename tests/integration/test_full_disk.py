@@ -5,7 +5,7 @@ from leeway_rl.leeway.chaos.target import fill, small_disk
 
 from .running import SMALL, last_checksum, leeway, metrics, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STRICT = [*SMALL, "--set", "flow.max_staleness=0", "--set", "train.steps=12"]
 
@@ -20,16 +20,16 @@ def test_it_goes_on_when_there_is_room_with_every_line_of_its_books(tmp_path, wa
                 "up", "--run", "full", "--runs-dir", str(folder), "--redis-url", redis_url, *STRICT, cwd=tmp_path
             )
             run = folder / "full"
-            wait_until(lambda: len(metrics(run)) >= 2, "the second step", 120)
+            wait_until(lambda: len(metrics(run)) >= 2, "the second step", 300)
             ballast = fill(folder)
 
             def told():
                 said = leeway("status", "--run", "full", "--redis-url", redis_url, cwd=tmp_path)
                 return said.returncode == 8 and "is full" in " ".join(said.stdout.split())
 
-            wait_until(told, "status says what the learner waits for", 120)
+            wait_until(told, "status says what the learner waits for", 300)
             ballast.unlink()
-            said, _ = running.communicate(timeout=240)
+            said, _ = running.communicate(timeout=600)
             assert running.returncode == 0, said
             audited = leeway("audit", "full", "--runs-dir", str(folder), cwd=tmp_path)
             assert audited.returncode == 0, audited.stderr

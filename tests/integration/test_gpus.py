@@ -3,16 +3,16 @@ torch finds none of them, so all compute on the CPU, as ``placement = "auto"`` a
 
 import json
 import os
-import socket
 import subprocess
 
 import psutil
 import pytest
+from leeway_rl.leeway.running.server import free_port
 
 from tests.gpus import with_gpus
 from tests.integration.running import SMALL, command, environment, kill, leeway, metrics, role_pids
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 RANKS = ["--set", "train.ranks=2", "--set", "train.zero_stage=1"]
 
 
@@ -51,7 +51,7 @@ def test_the_processes_of_a_run_see_their_own_gpus_and_those_that_are_started_ag
                 120,
             )
             assert set(visible("placed", role, tmp_path)) == {"0,1" if role == "learner" else ""}
-        said, _ = running.communicate(timeout=400)
+        said, _ = running.communicate(timeout=600)
         assert running.returncode == 0, said
     finally:
         running.kill()
@@ -70,16 +70,10 @@ def test_the_processes_of_a_run_see_their_own_gpus_and_those_that_are_started_ag
 def test_what_the_machine_has_not_is_refused_before_anything_starts(tmp_path, gpus, words, said):
     path = with_gpus(tmp_path / "bin", gpus)
     refused = start(["up", "--run", "greedy", *SMALL[:2], *words], tmp_path, PATH=path)
-    told, _ = refused.communicate(timeout=120)
+    told, _ = refused.communicate(timeout=600)
     assert (refused.returncode, len(told.splitlines())) == (2, 1), told
     assert said in told
     assert not (tmp_path / "runs").exists()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_two_nodes_of_the_learner_meet_at_the_first(tmp_path, redis_url):
@@ -98,7 +92,7 @@ def test_two_nodes_of_the_learner_meet_at_the_first(tmp_path, redis_url):
         )
     ]
     try:
-        told = [process.communicate(timeout=400)[0] for process in reversed(processes)]
+        told = [process.communicate(timeout=600)[0] for process in reversed(processes)]
     finally:
         for process in processes:
             process.kill()

@@ -9,7 +9,7 @@ from leeway_rl.common.ledger import last
 
 from tests.integration.running import SMALL, environment, last_checksum, leeway, metrics
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[2]
 SCHEDULE = ("train.warmup_steps=3", "train.schedule=cosine", "train.final_share=0.0", "flow.max_staleness=0")
 MORE = "leeway up my-run --resume --set train.hours=2"
@@ -46,5 +46,5 @@ def test_a_run_ends_by_its_hours_and_with_more_of_them_ends_with_the_weights_of_
     assert leeway("audit", "my-run", cwd=home).returncode == 0
     assert [line["learning_rate"] for line in metrics(folder)] == pytest.approx([1e-4 * each for each in BY_HAND])
     plain = [sys.executable, str(ROOT / "examples/one_process.py"), "--steps", "6", *SMALL, *settings]
-    said = subprocess.run(plain, capture_output=True, text=True, check=True, env=environment(), timeout=300).stdout
+    said = subprocess.run(plain, capture_output=True, text=True, check=True, env=environment(), timeout=600).stdout
     assert said.split()[-1] == last_checksum(folder)

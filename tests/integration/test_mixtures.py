@@ -93,7 +93,7 @@ def test_a_run_that_is_resumed_asks_what_an_undisturbed_one_asks(task):
     assert "audit passed" in run("leeway audit whole", task)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(900)
 def test_what_a_source_lacks_is_told_before_anything_starts(task):
     text = (task / "my-task" / "mixture.toml").read_text()
     (task / "my-task" / "mixture.toml").write_text(text.replace("{here}/rows.jsonl", "{here}/rwos.jsonl"))

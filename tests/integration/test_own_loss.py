@@ -10,7 +10,7 @@ from tests.integration.pages import ROOT, blocks, commands, run
 from tests.integration.running import SMALL, leeway, metrics
 
 PAGE = ROOT / "docs" / "how-to" / "own-loss.md"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COMMANDS = [
     "leeway up --preset tiny --set objective.loss=my_loss.py:magic --dry-run",

@@ -8,7 +8,7 @@ from tests.integration.pages import ROOT, blocks, commands
 from tests.integration.running import leeway, metrics
 
 PAGE = ROOT / "docs" / "start" / "own-model.md"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COMMANDS = [
     "leeway up --preset my-model.toml --dry-run",
@@ -57,6 +57,6 @@ def test_the_same_preset_trains_a_small_model_here(task):
     settings = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
     for command in COMMANDS[1:]:
         quick = ["--quick"] if "doctor" in command else []
-        done = leeway(*shlex.split(command)[1:], *settings, *quick, cwd=task, timeout=300)
+        done = leeway(*shlex.split(command)[1:], *settings, *quick, cwd=task, timeout=600)
         assert done.returncode == 0, command + done.stdout + done.stderr
     assert len(metrics(task / "runs" / "my-model")) == 2

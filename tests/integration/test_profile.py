@@ -5,12 +5,10 @@ import json
 
 import pytest
 from leeway_rl.common.profiles import FIELD
-from leeway_rl.common.queue.connection import Connection
 
-from tests.integration.running import SMALL, last_checksum, leeway, metrics, start
-from tests.roles import Roles
+from tests.integration.running import SMALL, last_checksum, leeway, metrics, paused, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COMMANDS = ["leeway profile my-run --steps 2", "leeway profile"]
 ON_POLICY = [*SMALL, "--set", "train.steps=14", "--set", "flow.max_staleness=0", "--set", "metrics.peak_tflops=0.05"]
@@ -29,16 +27,16 @@ MEASURED = (
 
 def test_a_run_is_traced_and_measured_and_its_weights_are_those_of_a_run_that_was_not(tmp_path, wait_until):
     running, folder = start("up", "--run", "my-run", *ON_POLICY, cwd=tmp_path), tmp_path / "runs/my-run"
-    wait_until(lambda: metrics(folder), "the first step", 200)
-    asked = leeway(*COMMANDS[0].split()[1:], cwd=tmp_path)
-    assert asked.returncode == 0, asked.stdout + asked.stderr
-    bus = Roles(Connection((folder / "redis-url").read_text().strip(), "my-run", retry_s=0.0))
-    assert FIELD not in bus.overview.controls()
-    bus.close()
+    wait_until(lambda: metrics(folder), "the first step", 300)
+    with paused(folder) as bus:
+        asked = start(*COMMANDS[0].split()[1:], cwd=tmp_path)
+        wait_until(lambda: FIELD in bus.overview.controls() or asked.poll() is not None, "it is asked", 300)
+    said, _ = asked.communicate(timeout=600)
+    assert asked.returncode == 0, said
     assert running.wait(300) == 0, running.stdout.read()
     running.stdout.close()
 
-    path = next(line.removeprefix("trace: ") for line in asked.stdout.splitlines() if line.startswith("trace: "))
+    path = next(line.removeprefix("trace: ") for line in said.splitlines() if line.startswith("trace: "))
     with gzip.open(path) as file:
         events = json.load(file)["traceEvents"]
     names = {event["name"] for event in events if event.get("cat") == "cpu_op"}

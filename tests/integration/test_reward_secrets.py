@@ -9,7 +9,7 @@ from leeway_rl.common.ledger import read
 
 from tests.integration.running import command, environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SECRET = "sk-test-7f3a9c51e2"
 FUNCTION = """
@@ -37,7 +37,7 @@ def test_a_secret_is_nowhere_to_be_found_and_its_failures_are_refunded(redis_url
         env=environment() | {"OWN_KEY": SECRET},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,10 +9,10 @@ from leeway_rl.common.ledger import read
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.documented_metrics import undocumented
-from tests.integration.running import SMALL, kill, last_checksum, leeway, metrics, role_pids, start
+from tests.integration.running import SMALL, kill, last_checksum, leeway, metrics, paused, role_pids, start
 from tests.monitoring import measurements
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NAMES = {
     "step",
@@ -177,14 +177,14 @@ def test_killed_stopped_and_resumed_at_bound_zero_it_ends_with_the_same_weights(
     assert calm.returncode == 0, calm.stdout + calm.stderr
 
     hurt, folder = start("up", "--run", "hurt", *settings, cwd=tmp_path), tmp_path / "runs/hurt"
-    wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 120)
+    wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 300)
     kill(role_pids("hurt", "rollout", tmp_path)[0])
-    wait_until(lambda: len(metrics(folder)) >= 3, "the third step", 120)
+    wait_until(lambda: len(metrics(folder)) >= 3, "the third step", 300)
     kill(role_pids("hurt", "learner", tmp_path)[0])
-    wait_until(lambda: "rolled_back" in (folder / "ledger.jsonl").read_text(), "the learner is back", 120)
-    wait_until(lambda: len(metrics(folder)) >= 3, "it has caught up", 120)
+    wait_until(lambda: "rolled_back" in (folder / "ledger.jsonl").read_text(), "the learner is back", 300)
+    wait_until(lambda: len(metrics(folder)) >= 3, "it has caught up", 300)
     hurt.send_signal(signal.SIGTERM)
-    said, _ = hurt.communicate(timeout=120)
+    said, _ = hurt.communicate(timeout=600)
     assert hurt.returncode in (0, 130), said  # 0 if the last step was already under way
 
     if hurt.returncode == 130:
@@ -218,15 +218,15 @@ def test_stages_in_many_processes_are_bit_for_bit_those_of_one(tmp_path):
 def test_a_killed_supervisor_leaves_nothing_behind_and_the_run_goes_on(tmp_path, wait_until):
     running = start("up", "--run", "orphan", *SMALL, "--set", "train.steps=40", cwd=tmp_path)
     folder = tmp_path / "runs/orphan"
-    wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 120)
-    url = (folder / "redis-url").read_text().strip()
-    second = leeway("learner", "--run", "orphan", "--redis-url", url, cwd=tmp_path)
+    wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 300)
+    with paused(folder) as bus:
+        second = leeway("learner", "--run", "orphan", "--redis-url", bus.url, cwd=tmp_path)
     assert second.returncode == 3, second.stderr
     assert "another learner trains this run: process " in second.stderr
     kill(running.pid)
     running.communicate()
     roles = ("learner", "rollout", "verifier")
-    wait_until(lambda: not any(role_pids("orphan", role, tmp_path) for role in roles), "every role is gone", 200)
+    wait_until(lambda: not any(role_pids("orphan", role, tmp_path) for role in roles), "every role is gone", 300)
     with (folder / "ledger.jsonl").open("a") as ledger:
         ledger.write('{"line":')  # as if the learner had died in the middle of it
     again = leeway("up", "--run", "orphan", "--resume", cwd=tmp_path)
@@ -246,21 +246,22 @@ def test_two_gloo_ranks_train_one_run(tmp_path):
 def test_the_dial_turns_while_the_run_goes_on(tmp_path, wait_until):
     running = start("up", "--run", "dial", *SMALL, "--set", "train.steps=24", cwd=tmp_path)
     folder = tmp_path / "runs/dial"
-    wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 120)
-    turned = leeway("set", "max-staleness", "0", cwd=tmp_path)
-    assert turned.returncode == 0, turned.stderr
-    assert leeway("set", "max-staleness", "lots", cwd=tmp_path).returncode == 2
-    assert leeway("set", "learning-rate", "5e-5", cwd=tmp_path).returncode == 0
-    shown = leeway("status", "--json", cwd=tmp_path)
-    assert shown.returncode == 0, shown.stdout
-    running.communicate(timeout=240)
+    wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 300)
+    with paused(folder):
+        turned = leeway("set", "max-staleness", "0", cwd=tmp_path)
+        assert turned.returncode == 0, turned.stderr
+        assert leeway("set", "max-staleness", "lots", cwd=tmp_path).returncode == 2
+        assert leeway("set", "learning-rate", "5e-5", cwd=tmp_path).returncode == 0
+        shown = leeway("status", "--json", cwd=tmp_path)
+        assert shown.returncode == 0, shown.stdout
+    running.communicate(timeout=600)
     assert running.returncode == 0
     assert metrics(folder)[-1]["flow/max_staleness"] == 0
     assert (metrics(folder)[0]["learning_rate"], metrics(folder)[-1]["learning_rate"]) == (1e-4, 5e-5)
     assert '"event":"control","name":"max_staleness","value":0' in (folder / "ledger.jsonl").read_text()
     assert leeway("audit", "dial", cwd=tmp_path).returncode == 0
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
-    named = [f"control/{name}/text_summary" for name in ("learning_rate", "max_staleness")]
+    named = [f"control/{name}/text_summary" for name in ("learning_rate", "max_staleness", "paused")]
     assert sorted(events.Tags()["tensors"]) == named
     assert len(events.Scalars("loss")) == len(events.Scalars("grad_norm")) == 24
 
@@ -274,9 +275,9 @@ def test_an_injected_lag_is_exact_whatever_the_workers_do_and_survives_a_stop(tm
         start("up", "--run", "two", *lag, "--set", "rollout.workers=2", cwd=tmp_path),
         tmp_path / "runs/two",
     )
-    wait_until(lambda: len(metrics(folder)) >= 3, "the third step", 120)
+    wait_until(lambda: len(metrics(folder)) >= 3, "the third step", 300)
     stopped.send_signal(signal.SIGTERM)
-    said, _ = stopped.communicate(timeout=120)
+    said, _ = stopped.communicate(timeout=600)
     assert stopped.returncode in (0, 130), said
     if stopped.returncode == 130:
         again = leeway("up", "--run", "two", "--resume", cwd=tmp_path)

@@ -9,13 +9,15 @@ from contextlib import suppress
 
 import psutil
 import pytest
+from leeway_rl.common.queue.connection import Connection
 from leeway_rl.leeway.running.acl import USERS, acl, user_name
 from leeway_rl.leeway.running.server import EmbeddedServer
 
 from tests.integration.running import SMALL, command, environment, metrics
 from tests.integration.tls import TlsProxy, make_certificate
+from tests.roles import Roles
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -46,11 +48,12 @@ def test_every_role_works_over_tls_under_its_own_user_and_leaves_no_password(url
     def leeway(*words, user="desk"):
         settings = environment() | {"LEEWAY_REDIS_URL": urls[user]}
         done = subprocess.run(
-            command(*words), cwd=home, env=settings, capture_output=True, text=True, timeout=120, check=False
+            command(*words), cwd=home, env=settings, capture_output=True, text=True, timeout=600, check=False
         )
         return done.returncode, done.stdout + done.stderr
 
     assert leeway("create", "--run", "safe", *SMALL, "--set", "train.steps=3")[0] == 0
+    bus = Roles(Connection(urls["desk"], "safe"))
     logs = {role: open(home / f"{role}.log", "w") for role in USERS}  # noqa: SIM115
     try:
         for role in ("learner", "rollout", "verifier"):
@@ -58,7 +61,8 @@ def test_every_role_works_over_tls_under_its_own_user_and_leaves_no_password(url
             processes[role] = subprocess.Popen(
                 words, cwd=home, env=environment(), stdout=logs[role], stderr=subprocess.STDOUT
             )
-        wait_until(lambda: len(metrics(home / "runs/safe")) >= 1, "the first step", 120)
+        wait_until(lambda: len(metrics(home / "runs/safe")) >= 1, "the first step", 300)
+        bus.desk.set_control("paused", "1")  # it cannot be through before it is looked at
         for process in psutil.process_iter(["cmdline"]):
             assert not any(secret in " ".join(process.info["cmdline"] or []) for secret in secrets)
         for started in [each for role in processes.values() for each in psutil.Process(role.pid).children(True)]:
@@ -70,8 +74,10 @@ def test_every_role_works_over_tls_under_its_own_user_and_leaves_no_password(url
         assert leeway("set", "max-staleness", "2", "--run", "safe")[0] == 0
         code, said = leeway("set", "max-staleness", "3", "--run", "safe", user="rollout")
         assert (code, "refuses this user" in said, "Traceback" in said) == (4, True, False), said
-        assert [process.wait(120) for process in processes.values()] == [0, 0, 0]
+        bus.desk.set_control("paused", "0")
+        assert [process.wait(200) for process in processes.values()] == [0, 0, 0]
     finally:
+        bus.close()
         for process in processes.values():
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -92,7 +98,7 @@ def test_a_certificate_that_is_not_trusted_ends_the_connection(urls):
     untrusted = urls["desk"].split("?")[0]
     settings = environment() | {"LEEWAY_REDIS_URL": untrusted, "SSL_CERT_FILE": os.devnull}
     words = [sys.executable, "-m", "leeway_rl.rollout", "--run", "safe", "--wait-s", "0"]
-    done = subprocess.run(words, env=settings, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, env=settings, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 4
     assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
     assert untrusted.split(":")[2].split("@")[0] not in done.stderr

@@ -12,7 +12,7 @@ from tests.slurm import SCRIPTS, Slurm, missing
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(bool(missing()), reason=f"no Slurm here: apt-get install slurm-wlm munge ({missing()})"),
 ]
 
@@ -22,7 +22,7 @@ def test_a_run_outlives_its_head_queued_again_and_a_worker_pre_empted(tmp_path, 
     folder, on_path = tmp_path / "runs/my-run", f"{Path(sys.executable).parent}:"
     (tmp_path / "slurm").mkdir()
     with Slurm(tmp_path / "slurm", cpus=3) as slurm:
-        wait_until(lambda: slurm.ready() or slurm.why_not(), "the nodes take jobs", 60)
+        wait_until(lambda: slurm.ready() or slurm.why_not(), "the nodes take jobs", 300)
         if why := slurm.why_not():
             pytest.skip(f"Slurm is installed, and may not be started here: {why}")
         path = {"PATH": on_path + slurm.environment["PATH"], "OMP_NUM_THREADS": "1"}
@@ -33,15 +33,15 @@ def test_a_run_outlives_its_head_queued_again_and_a_worker_pre_empted(tmp_path, 
         head, rollout, _ = (folder / "slurm-jobs").read_text().split()
         assert f"head job {head} (1 nodes), rollout array {rollout} (1 workers)" in said
         try:
-            wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 120)
+            wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 300)
             assert leeway("pause", "my-run", cwd=tmp_path).returncode == 0
             slurm.run("sbatch", "--partition=urgent", "--nodelist=n0", "--exclusive", "--wrap=true", cwd=tmp_path)
-            wait_until(lambda: slurm.restarts(f"{rollout}_0") == 1, "the rollout task is queued again", 60)
+            wait_until(lambda: slurm.restarts(f"{rollout}_0") == 1, "the rollout task is queued again", 300)
             slurm.run("scancel", "--batch", "--signal=USR1", head)  # as before the time limit
-            wait_until(lambda: slurm.restarts(head) == 1, "the head is queued again", 60)
-            wait_until(lambda: slurm.jobs().get(head) == "RUNNING", "the head runs again", 60)
-            wait_until(lambda: leeway("resume", "my-run", cwd=tmp_path).returncode == 0, "the run goes on", 60)
-            wait_until(lambda: not slurm.jobs(), "the run and all its jobs end", 180)
+            wait_until(lambda: slurm.restarts(head) == 1, "the head is queued again", 300)
+            wait_until(lambda: slurm.jobs().get(head) == "RUNNING", "the head runs again", 300)
+            wait_until(lambda: leeway("resume", "my-run", cwd=tmp_path).returncode == 0, "the run goes on", 300)
+            wait_until(lambda: not slurm.jobs(), "the run and all its jobs end", 300)
         finally:
             logs = "\n".join(path.read_text() for path in sorted((folder / "logs").glob("slurm-*")))
             print(said, slurm.jobs(), logs)

@@ -14,7 +14,7 @@ from leeway_rl.common.queue.connection import Connection, RedisError
 from tests.integration.running import SMALL, leeway, metrics, role_pids, start
 from tests.roles import Roles
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STARTS = (Activity.READING_PROMPTS, Activity.LOADING_MODEL)
 OFTEN = ["--set", "broker.heartbeat_s=0.2"]
@@ -70,7 +70,7 @@ def test_every_rank_says_what_it_does_and_a_run_that_starts_is_no_stall(tmp_path
 def test_a_run_that_stops_goes_on_and_is_stopped_is_told_right_at_every_moment(tmp_path, wait_until):
     settings = [*SMALL, "--set", "train.steps=100000", "--set", "train.checkpoint_every=1", *OFTEN]
     running, folder = start("up", "--run", "long", *settings, cwd=tmp_path), tmp_path / "runs/long"
-    wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 120)
+    wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 300)
     code, found = shown(cwd=tmp_path)
     assert (code, found["situation"], found["run"]) == (0, "running", "long")
     assert type(found["state"]["step"]) is int
@@ -80,7 +80,7 @@ def test_a_run_that_stops_goes_on_and_is_stopped_is_told_right_at_every_moment(t
     goes_on(running, folder)
 
     running.send_signal(signal.SIGTERM)
-    running.communicate(timeout=120)
+    running.communicate(timeout=600)
     made = metrics(folder)[-1]["version"]
     code, found = shown("--run", "long", cwd=tmp_path)
     assert (code, found["situation"], found["stalled"], found["state"]["step"]) == (8, "stopped", True, made)
@@ -91,7 +91,7 @@ def test_a_run_that_stops_goes_on_and_is_stopped_is_told_right_at_every_moment(t
     again = start("up", "--run", "long", "--resume", cwd=tmp_path)
     goes_on(again, folder)
     again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=120)
+    again.communicate(timeout=600)
 
 
 def goes_on(running, folder):

@@ -8,7 +8,7 @@ from leeway_rl.common.ledger import is_complete, read
 
 from tests.integration.running import leeway, metrics, role_pids, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FEW = ["train.steps=16", "train.groups_per_step=4", "train.group_size=4"]
 SWEEP = [
@@ -26,10 +26,10 @@ def begun(folder):
 def test_a_sweep_is_stopped_taken_up_and_compared(tmp_path, wait_until):
     folder = tmp_path / "both"
     stopped = start(*SWEEP, cwd=tmp_path)
-    wait_until(lambda: bool(begun(folder)) or stopped.poll() is not None, "a training step", timeout_s=120)
+    wait_until(lambda: bool(begun(folder)) or stopped.poll() is not None, "a training step", timeout_s=300)
     assert role_pids(begun(folder)[0].name, "learner", tmp_path)
     stopped.send_signal(signal.SIGTERM)
-    said, _ = stopped.communicate(timeout=120)
+    said, _ = stopped.communicate(timeout=600)
     (first,) = begun(folder)
     assert stopped.returncode == 130, said
     assert "go on with: leeway sweep --out both" in said

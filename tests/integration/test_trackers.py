@@ -21,7 +21,7 @@ from tests.leeway.test_report import made_up_lines, write_lines
 from tests.leeway.test_samples import response, sample
 from tests.tracked import mlflow_table, mlflow_values, trackio_rows, wandb_records, wandb_rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 STEPS, BACK_TO = 40, 25
 COMMANDS = [
     """leeway up --preset tiny --run my-run --set "metrics.trackers=['trackio']\"""",
@@ -35,7 +35,7 @@ def track(cwd: Path, *words: str, **variables: str) -> subprocess.CompletedProce
     offline = {"WANDB_MODE": "offline", "TRACKIO_DIR": str(cwd / "trackio"), "HOME": str(cwd)}
     return subprocess.run(
         command("track", *words), cwd=cwd, env=environment() | offline | variables, capture_output=True, text=True,
-        timeout=400, check=False,
+        timeout=600, check=False,
     )  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_the_documented_run_is_tracked_and_does_not_wait_for_a_tracker_that_neve
     up, track_again = (shlex.split(words)[1:] for words in COMMANDS)
     up = [words.replace("['trackio']", "['trackio', 'mlflow']") for words in up]
     done = subprocess.run(
-        command(*up, *SMALL[2:]), cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=400, check=False
+        command(*up, *SMALL[2:]), cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     assert len(metrics(tmp_path / "runs/my-run")) == 6
@@ -168,7 +168,7 @@ def test_the_documented_run_is_tracked_and_does_not_wait_for_a_tracker_that_neve
     assert audit.returncode == 0
 
     again = subprocess.run(
-        command(*track_again), cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=100, check=False
+        command(*track_again), cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=600, check=False
     )
     assert again.returncode == 0, again.stderr
     rows = [(row["step"], json.loads(row["metrics"])) for row in trackio_rows(tmp_path / "trackio", "leeway")]

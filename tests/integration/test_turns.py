@@ -9,7 +9,7 @@ from leeway_rl.common.ledger import read
 
 from tests.integration.running import last_checksum, leeway, metrics, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PRESET = ("--preset", "tiny-calculator")
 SMALL = [
@@ -50,7 +50,7 @@ def failed_turns(folder: Path) -> int:
 
 def test_conversations_in_many_processes_are_bit_for_bit_those_of_one(tmp_path):
     _, *words = PROVE.split()
-    done = leeway(*words, *SMALL[len(PRESET) :], cwd=tmp_path, timeout=500)
+    done = leeway(*words, *SMALL[len(PRESET) :], cwd=tmp_path, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal, bit for bit" in done.stdout
 
@@ -84,10 +84,10 @@ def test_an_environment_that_always_fails_gives_its_groups_up_in_its_own_words(t
     running = start("up", "--run", "none", *SMALL, *fragile(tmp_path, [*range(10_000)]), *at_once, cwd=tmp_path)
     folder = tmp_path / "runs/none"
     ledger = folder / "ledger.jsonl"
-    wait_until(lambda: ledger.exists() and "poison" in ledger.read_text(), "a refund", 240)
+    wait_until(lambda: ledger.exists() and "poison" in ledger.read_text(), "a refund", 300)
     letters = leeway("dead-letters", "list", "none", cwd=tmp_path)
     running.send_signal(signal.SIGTERM)
-    running.communicate(timeout=120)
+    running.communicate(timeout=600)
     assert "generation failed 3 times" in letters.stdout, letters.stdout + letters.stderr
     assert "its process was lost" in letters.stdout
 

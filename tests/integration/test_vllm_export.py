@@ -2,18 +2,18 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 
 import pytest
+from leeway_rl.leeway.running.server import free_port
 
 from tests.integration.running import SMALL, leeway
 
 pytest.importorskip("vllm")
-pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(900)]
 
 QUESTIONS = ["12+34", "58+27", "90+9"]
 
@@ -23,9 +23,7 @@ def test_the_server_gives_the_exported_model_s_greedy_answers(tmp_path, wait_unt
     assert done.returncode == 0, done.stdout + done.stderr
     done = leeway("export", "served", "--out", "model", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "model\n"), done.stderr
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["--model", str(tmp_path / "model"), "--served-model-name", "mine", "--host", "127.0.0.1"]
     small = ["--port", str(port), "--enforce-eager", "--max-model-len", "256", "--max-num-seqs", "4"]
     environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
@@ -42,7 +40,7 @@ def test_the_server_gives_the_exported_model_s_greedy_answers(tmp_path, wait_unt
             assert [asked(port, question) for question in QUESTIONS] == expected(tmp_path / "model")
         finally:
             server.terminate()
-            server.wait(60)
+            server.wait(200)
 
 
 def answers(port):
@@ -57,7 +55,7 @@ def asked(port, question):
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as reply:
+    with urllib.request.urlopen(request, timeout=600) as reply:
         return json.load(reply)["choices"][0]["message"]["content"]
 
 

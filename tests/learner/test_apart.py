@@ -11,7 +11,7 @@ from odd_policy import odd_model
 from safetensors.torch import load_file, save_file
 from two_ranks import on_two_ranks
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def told(tmp_path_factory):
     weights = load_file(Path(other) / "model.safetensors")
     last = sorted(weights)[-1]
     save_file(weights | {last: weights[last] * 1.5}, Path(other) / "model.safetensors", metadata={"format": "pt"})
-    on_two_ranks("apart_on_ranks.py", model, other, home, timeout_s=280)
+    on_two_ranks("apart_on_ranks.py", model, other, home)
     return lambda name: [json.loads((home / f"{name}-{rank}.json").read_text()) for rank in (0, 1)], home
 
 

@@ -15,7 +15,7 @@ from leeway_rl.learner.policy import Policy
 from leeway_rl.learner.ranks import NoRoom
 from train_on_ranks import config_of, run
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_checkpoint_that_somebody_still_reads_stays_until_they_are_done(writte
 
 def test_nothing_counts_before_the_checkpoint_is_whole(written):
     go_on, books = threading.Event(), []
-    written.writer.save(1, {"step": 1}, lambda _: go_on.wait(60), lambda: books.append(1))
+    written.writer.save(1, {"step": 1}, lambda _: go_on.wait(200), lambda: books.append(1))
     written.policy.value = 7  # the next step has been made
     assert (checkpoint.newest(written.folder), books) == (None, [])
     go_on.set()
@@ -135,7 +135,7 @@ def test_nothing_counts_before_the_checkpoint_is_whole(written):
 
 def test_a_checkpoint_that_comes_due_meanwhile_waits_and_none_is_skipped(written):
     go_on, order = threading.Event(), []
-    written.writer.save(1, {}, lambda _: go_on.wait(60), lambda: order.append(1))
+    written.writer.save(1, {}, lambda _: go_on.wait(200), lambda: order.append(1))
     written.policy.value = 2
     second = threading.Thread(target=written.writer.save, args=(2,), kwargs={"then": lambda: order.append(2)})
     second.start()
@@ -143,7 +143,7 @@ def test_a_checkpoint_that_comes_due_meanwhile_waits_and_none_is_skipped(written
     assert second.is_alive()
     assert order == []
     go_on.set()
-    second.join(60)
+    second.join(100)
     written.writer.wait()
     assert (order, weight_of(written.folder)) == ([1, 2], "2")
 
@@ -189,7 +189,7 @@ def test_a_learner_that_ends_does_not_wait_for_room(written, monkeypatch):
         raise NoRoom("no room")
 
     written.writer.save(1, {}, full)
-    assert tried.wait(60)
+    assert tried.wait(200)
     written.writer.close()
     assert "is full" in str(written.service.failure)
 

@@ -14,7 +14,7 @@ from tiny_policy import make_config
 from train_on_ranks import run
 from two_ranks import on_two_ranks
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 STAGES = ("b1", "b2", "b3")
 
 

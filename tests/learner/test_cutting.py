@@ -81,7 +81,7 @@ def two_ranks(model_path, tmp_path_factory):
 
     yield ask
     for rank in ranks:
-        rank.communicate(timeout=60)
+        rank.communicate(timeout=200)
 
 
 def _apart(one, other):

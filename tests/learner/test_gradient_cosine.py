@@ -37,7 +37,7 @@ def _gradient(config, groups):
     return torch.cat([parameter.grad.flatten().double() for parameter in module.parameters()])
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("stage", "offload", "half"),
     [

@@ -8,7 +8,7 @@ from leeway_rl.learner.policy import Policy
 from odd_policy import equal, odd_config, odd_model, state_of, trained
 from two_ranks import on_two_ranks
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 WAYS = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 3), (0, 0)]
 """ZeRO stages that DeepSpeed goes between, from and to."""
 TOLERANCE = 2e-6

@@ -80,7 +80,7 @@ def test_each_step_trains_at_its_own_learning_rate_bit_for_bit_as_a_plain_torch_
     assert all(torch.equal(weights[name], plain) for name, plain in module.named_weights().items())
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("stage", "offload", "bfloat16"),
     [

@@ -203,11 +203,11 @@ def on_ranks(tmp_path_factory):
     home = tmp_path_factory.mktemp("loading")
     wide = {"hidden_size": 512, "intermediate_size": 512, "tie_word_embeddings": True}
     models = odd_model(home / "odd"), make_model(home / "wide", **wide)
-    on_two_ranks("load_on_ranks.py", *models, home, *STAGES, timeout_s=400)
+    on_two_ranks("load_on_ranks.py", *models, home, *STAGES)
     return lambda stage: [json.loads((home / f"zero{stage}-{rank}.json").read_text()) for rank in (0, 1)]
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", STAGES)
 def test_ranks_have_the_weights_that_transformers_loads(on_ranks, stage):
     for said in on_ranks(stage):
@@ -215,7 +215,7 @@ def test_ranks_have_the_weights_that_transformers_loads(on_ranks, stage):
         assert said["shared_out"] == (stage == "3")
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_reference_is_half_on_each_rank_and_gives_the_log_probabilities_of_a_whole_one(on_ranks, stage):
     for said in on_ranks(stage):
@@ -227,9 +227,9 @@ def test_the_reference_is_half_on_each_rank_and_gives_the_log_probabilities_of_a
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_ranks_memory_grows_by_its_part_and_one_tensor():
-    said = said_by(PROOFS / "load_memory.py", "--megabytes 300 --ranks 2 --dtypes bfloat16 --stages 3 0", timeout=580)
+    said = said_by(PROOFS / "load_memory.py", "--megabytes 300 --ranks 2 --dtypes bfloat16 --stages 3 0")
     for stage, part in ((3, 300), (0, 600)):
         line = next(
             line.split() for line in said.splitlines() if line.startswith("bfloat16") and line.split()[2] == f"{stage}"

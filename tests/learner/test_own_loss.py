@@ -275,7 +275,7 @@ def test_what_fails_in_a_step_stops_it_before_the_optimizer_moves(model_path, wr
         surrogate_sum(policy.module, cut(make_groups(), version=0, config=config)[0], config.objective, 0.0)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_two_ranks_train_by_it_and_stop_together(model_path, written, tmp_path):
     body = "if os.environ['RANK'] == '1' and len(logprobs) > 7:\n    raise ValueError('only here')\nreturn -logprobs"
     alone = written("import os\n" + body, "logprobs")

@@ -98,13 +98,13 @@ def test_a_trace_that_cannot_be_written_is_told_and_the_next_can(asked, tmp_path
     (tmp_path / "profile").write_text("a file stands where the folder is due")
     requests.put(Request("a" * 16, 1, 9))
     steps(profiler, [0])
-    wait_until(lambda: said.phases[-1] != "writing", "the answer", 60)
+    wait_until(lambda: said.phases[-1] != "writing", "the answer", 100)
     assert said.answers[-1].phase == "failed"
     assert "the trace cannot be written" in said.answers[-1].why
     (tmp_path / "profile").unlink()
     requests.put(Request("b" * 16, 1, 9))
     numbers = count(1)
-    wait_until(lambda: steps(profiler, [next(numbers)]) or "b" * 16 in said.ids, "a step that begins to trace", 60)
+    wait_until(lambda: steps(profiler, [next(numbers)]) or "b" * 16 in said.ids, "a step that begins to trace", 100)
     profiler.close()
     assert said.phases[-1] == "done"
 

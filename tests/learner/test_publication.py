@@ -24,7 +24,7 @@ from two_ranks import on_ranks
 SHAPES = {"b": (3, 2), "a": (5,)}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_same_bytes_come_out_of_1_2_and_4_ranks_and_zero_0_and_3(model_path, tmp_path):
     for ranks in (1, 2, 4):
         on_ranks(ranks, "publish_on_ranks.py", model_path, tmp_path)
@@ -60,7 +60,7 @@ class Publisher:
 
     def publish(self, version, weights):
         self.begun.set()
-        assert self.let.wait(30)
+        assert self.let.wait(200)
         if self.errors:
             raise self.errors.pop(0)
         return SimpleNamespace(version=version, checksum=f"sum of {version}")
@@ -96,7 +96,7 @@ def test_the_loop_goes_on_while_a_version_is_published_and_hears_when_it_stands(
     stood, publisher = [], Publisher()
     beside = publication(publisher, Beside(), stands=lambda *told: stood.append(told))
     beside.begin(weights(1), weights(1))
-    assert publisher.begun.wait(30)
+    assert publisher.begun.wait(200)
     assert not beside.ended(0.0)
     assert stood == []
     publisher.let.set()

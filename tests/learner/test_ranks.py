@@ -40,7 +40,7 @@ def of_one_rank(model_path):
     return found
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", NAMES)
 def test_two_ranks_with_uneven_shares_train_as_one_rank_does(of_two_ranks, of_one_rank, name):
     expected, expected_metrics = of_one_rank["updates-0" if name.startswith("updates") else "0"]

@@ -5,31 +5,34 @@ which ``leeway up`` starts by torchrun itself, are in tests/integration."""
 import multiprocessing
 import os
 import runpy
-import socket
 import sys
 import tempfile
 import time
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from leeway_rl.leeway.running.server import free_port
+
 HERE = Path(__file__).parent
+LONGEST_S = 800
+"""A test that is over sooner ends its ranks, too."""
 WARM = multiprocessing.get_context("forkserver")
 WARM.set_forkserver_preload(["deepspeed", "transformers.models.auto.modeling_auto", "leeway_rl.learner.train"])
 
 
-def on_two_ranks(script, *words, timeout_s=240):
+def on_two_ranks(script, *words):
     """Run a script of this folder with its arguments on two ranks, to a good end."""
-    on_ranks(2, script, *words, timeout_s=timeout_s)
+    on_ranks(2, script, *words)
 
 
-def on_ranks(count, script, *words, timeout_s=240):
+def on_ranks(count, script, *words):
     """Run a script of this folder with its arguments on ``count`` ranks, to a good end."""
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder) / f"rank-{rank}.log" for rank in range(count)]
-        ranks, until = begin(script, words, logs), time.monotonic() + timeout_s
+        ranks, until = begin(script, words, logs), time.monotonic() + LONGEST_S
         try:
             while left := [rank.sentinel for rank in ranks if rank.exitcode is None]:
-                assert wait(left, until - time.monotonic()), f"{script}: not within {timeout_s} s"
+                assert wait(left, until - time.monotonic()), f"{script}: not within {LONGEST_S} s"
                 codes = [rank.exitcode for rank in ranks]
                 assert not any(codes), f"exit codes {codes}\n" + "\n".join(log.read_text()[-3000:] for log in logs)
         finally:
@@ -38,10 +41,8 @@ def on_ranks(count, script, *words, timeout_s=240):
 
 def begin(script, words, logs):
     """Start a script of this folder with its arguments on as many ranks as there are ``logs``, for their output."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": len(logs), "LOCAL_WORLD_SIZE": len(logs)}
+    count = len(logs)
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     ranks = []
     for number, log in enumerate(logs):
         own = {"RANK": number, "LOCAL_RANK": number, "OMP_NUM_THREADS": 1}

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 from tests.elsewhere import Run
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(900)
 TINY = compose(["tiny"], [])
 SHAPE = shape_of(TINY.model.path)
 ALL = ("learner", "rollout", "verifier")

@@ -198,7 +198,7 @@ def test_what_comes_is_followed_until_the_run_is_complete(run, capsys, wait_unti
     ledger = Ledger(run.folder / "ledger.jsonl")
     ledger.write("end", version=60)
     ledger.close()
-    thread.join(30)
+    thread.join(100)
     assert not thread.is_alive()
     assert seen() == ["step 0", "step 9", "step 10", "step 11", "step 20"]
 

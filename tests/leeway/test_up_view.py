@@ -49,7 +49,7 @@ def watched(bus, tmp_path, monkeypatch, capsys):
         thread.start()
         yield said, role
         (tmp_path / "leave").touch()
-        thread.join(30)
+        thread.join(100)
         role.process.wait()
     assert not thread.is_alive()
 

@@ -430,13 +430,13 @@ def served(watching):
     server = Server(options)
     thread = threading.Thread(target=server.run)
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(200)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
         watching.board.over.set()
         server.should_exit = True
-        thread.join(20)
+        thread.join(100)
         assert not thread.is_alive()
 
 
@@ -476,9 +476,9 @@ def test_twenty_viewers_cost_redis_and_the_folder_what_one_does(bus, tmp_path, w
         return (bus.redis.info("stats")["total_commands_processed"] - commands) / (source.looks - looks)
 
     with served(watching := Watching(source, look_s=0.05)) as url:
-        streams = [urllib.request.urlopen(f"{url}/events", timeout=20)]
+        streams = [urllib.request.urlopen(f"{url}/events", timeout=200)]
         of_one = commands_a_look()
-        streams += [urllib.request.urlopen(f"{url}/events", timeout=20) for _ in range(19)]
+        streams += [urllib.request.urlopen(f"{url}/events", timeout=200) for _ in range(19)]
         wait_until(lambda: watching.board.viewers == 20, "twenty viewers")
         of_twenty = commands_a_look()
         assert 10 < of_one < 200
@@ -512,10 +512,10 @@ def test_watch_serves_a_finished_run_until_it_is_stopped(tmp_path, command):
             line = process.stdout.readline()
             url, token = re.search(r"(http://127\.0\.0\.1:\d+/)(#token=\S+)?", line).groups()
             assert (token is not None) == ("--allow-control" in command)
-            stream = urllib.request.urlopen(f"{url}events", timeout=30)
+            stream = urllib.request.urlopen(f"{url}events", timeout=200)
             seen(stream, rb'"situation":"finished"')
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 130
+            assert process.wait(200) == 130
             assert process.stdout.read() == ""
         finally:
             process.kill()

@@ -72,13 +72,14 @@ def items(count: int) -> list[GradeItem]:
 
 
 def count_things() -> dict[str, int]:
-    """The counts that a leak would raise, on this machine and in this process."""
+    """The counts that a leak would raise in this process and in its temporary folder."""
     gc.collect()
+    temporary = tempfile.gettempdir()
     return {
         "processes": len(_descendants(os.getpid())),
         "descriptors": len(os.listdir("/proc/self/fd")),
-        "mounts": len(Path("/proc/self/mountinfo").read_text().splitlines()),
-        "temporary_files": len([p for p in Path(tempfile.gettempdir()).iterdir() if "leeway" in p.name]),
+        "mounts": Path("/proc/self/mountinfo").read_text().count(f" {temporary}"),
+        "temporary_files": len(os.listdir(temporary)),
     }
 
 
@@ -129,7 +130,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--seats", type=int, default=2)
     given = parser.parse_args()
-    found = graded(given.jobs, given.seats)
+    with tempfile.TemporaryDirectory() as temporary:  # others write into the machine's own, too
+        tempfile.tempdir = os.environ["TMPDIR"] = temporary
+        found = graded(given.jobs, given.seats)
     print(json.dumps(found))
     left: dict[str, int] = found["left"]  # type: ignore[assignment]
     return int(any(value > 0 for value in left.values()) or bool(found["errors"]))

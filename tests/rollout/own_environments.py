@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 from leeway_rl.common.environments import Step
 
@@ -63,14 +64,33 @@ class SaysFarTooMuch(Returns):
         super().__init__("1" * 2_000_000)
 
 
-class Waits:
-    """Takes its time, beside the others."""
+class Meets:
+    """Answers when twenty of them have been asked."""
+
+    asked = 0
 
     async def reset(self):
-        await asyncio.sleep(0.05)
+        pass
 
     async def step(self, response):
-        await asyncio.sleep(0.3)
+        Meets.asked += 1
+        while Meets.asked < 20:
+            await asyncio.sleep(0.01)
+        return response
+
+
+class WhenTold:
+    """Answers when there is a file."""
+
+    def __init__(self, file):
+        self.file = Path(file)
+
+    async def reset(self):
+        pass
+
+    async def step(self, response):
+        while not self.file.exists():
+            await asyncio.sleep(0.01)
         return response
 
 

@@ -102,12 +102,10 @@ def test_an_observation_may_be_a_text_alone_or_with_a_reward_and_done(host, give
 
 
 def test_async_environments_wait_together_and_others_are_asked_in_turn(host):
-    waits = host("Waits")
-    started = time.monotonic()
-    with waits.open(ticket(20)) as conversations:
-        for future in [conversations.step(j, said(waits, "1")) for j in range(20)]:
-            future.result()
-    assert time.monotonic() - started < 20 * 0.3 / 2
+    meets = host("Meets", turn_s=60.0)
+    with meets.open(ticket(20)) as conversations:
+        turns = [conversations.step(j, said(meets, "1")) for j in range(20)]
+        assert [heard(meets, turn.result()) for turn in turns] == ["1"] * 20
     in_turn = host("InTurn")
     with in_turn.open(ticket(8)) as conversations:
         for future in [conversations.step(j, said(in_turn, "1")) for j in range(8)]:
@@ -124,7 +122,7 @@ def test_an_environment_of_which_one_method_is_async_may_run_a_loop_of_its_own_i
 @pytest.mark.parametrize(
     ("name", "options", "word"),
     [
-        ("Misbehaves", {"how": "raises"}, "KeyError: 'no such thing' (line 117 of own_environments.py)"),
+        ("Misbehaves", {"how": "raises"}, "KeyError: 'no such thing' (line 137 of own_environments.py)"),
         ("Misbehaves", {"how": "leaves"}, "SystemExit: 3"),
         ("Misbehaves", {"how": "ends_beside_a_shell"}, "its process was lost: exit code 7"),
         ("Misbehaves", {"how": "ends"}, "its process was lost: exit code 7"),
@@ -189,40 +187,38 @@ def test_printing_and_forking_change_no_answer_and_leave_nothing_behind(host, ho
     ours = [psutil.Process(pid) for pid in odd.pids()]
     family = [*ours, *(child for each in ours for child in each.children(recursive=True))]
     odd.close()
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive
 
 
-def test_turns_are_answered_as_fast_after_failures_as_before(host):
-    bad = host("Misbehaves", {"how": "ends"})
+def test_turns_are_answered_as_fast_after_failures_as_without(host):
+    bad, good = host("Misbehaves", {"how": "ends"}), host("Misbehaves", {"how": "ends"})
 
-    def seconds():
-        with bad.open(ticket()) as conversations:
+    def seconds(of):
+        with of.open(ticket()) as conversations:
             started = time.monotonic()
             for _ in range(50):
-                conversations.step(0, said(bad, "1")).result()
+                conversations.step(0, said(of, "1")).result()
             return time.monotonic() - started
 
-    before = min(seconds() for _ in range(3))
     for _ in range(3):
         with bad.open(ticket()) as conversations, pytest.raises(EnvironmentFailed):
             conversations.step(0, said(bad, "9")).result()
-    assert min(seconds() for _ in range(3)) < 5 * before + 0.5
+    after, without = zip(*[(seconds(bad), seconds(good)) for _ in range(5)], strict=True)  # in turn, on a busy machine
+    assert min(after) < 5 * min(without) + 0.5
 
 
-def test_a_step_returns_at_once_from_a_thread_that_runs_an_event_loop(host):
-    waits = host("Waits")
+def test_a_step_returns_at_once_from_a_thread_that_runs_an_event_loop(host, tmp_path):
+    waits = host("WhenTold", {"file": str(tmp_path / "told")}, turn_s=60.0)
 
     async def converse():
         with waits.open(ticket()) as conversations:
-            started = time.monotonic()
             turn = conversations.step(0, said(waits, "5"))
-            handed_over = time.monotonic() - started
-            return handed_over, heard(waits, await asyncio.wrap_future(turn)), time.monotonic() - started
+            assert not turn.done()
+            (tmp_path / "told").touch()
+            return heard(waits, await asyncio.wrap_future(turn))
 
-    handed_over, answer, took = asyncio.run(converse())
-    assert answer == "5"
-    assert handed_over < took / 2
+    assert asyncio.run(converse()) == "5"
 
 
 def test_an_aborted_group_lets_its_process_go(host):
@@ -233,9 +229,9 @@ def test_an_aborted_group_lets_its_process_go(host):
     conversations.close()
     conversations.close()
     with pytest.raises(CancelledError):
-        under_way.result(timeout=60)
+        under_way.result(timeout=200)
     with pytest.raises(CancelledError):
-        conversations.step(1, said(hangs, "1")).result(timeout=60)
+        conversations.step(1, said(hangs, "1")).result(timeout=200)
     with hangs.open(ticket()) as again:
         assert hangs.pids() != [before]
         assert heard(hangs, again.step(0, said(hangs, "1")).result()) == "1"
@@ -260,8 +256,8 @@ def test_a_worker_has_a_process_for_each_group_at_a_time_and_closing_ends_them_a
     hangs.close()
     for future in under_way:
         with pytest.raises(CancelledError):
-            future.result(timeout=60)
-    assert not psutil.wait_procs(processes, timeout=10)[1]
+            future.result(timeout=200)
+    assert not psutil.wait_procs(processes, timeout=60)[1]
     for group in groups:
         group.close()
         assert group.step(0, [END]).cancelled()

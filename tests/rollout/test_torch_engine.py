@@ -239,7 +239,7 @@ def _change_before_token(before_tokens, wait_until, engine, weights, at, version
     def load_at(token):
         if token == at:
             loader.start()
-            wait_until(lambda: engine.waiting is not None, "the load", 10)
+            wait_until(lambda: engine.waiting is not None, "the load", 100)
 
     before_tokens(load_at)
     responses = engine.generate(ticket())

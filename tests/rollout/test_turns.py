@@ -156,13 +156,13 @@ def test_weights_that_come_while_an_environment_steps_are_taken_at_once(model_pa
 
     def slow(_, turn):
         asked.set()
-        assert go_on.wait(60)
+        assert go_on.wait(200)
         return ANSWER if turn < 3 else OVER
 
     engine, host = talking(model_path, model, slow)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(engine.generate, ticket(max_new_tokens=40))
-        assert asked.wait(60)
+        assert asked.wait(200)
         engine.load(4, half)  # returns, though no token is sampled
         assert engine.version == 4
         go_on.set()
@@ -181,13 +181,13 @@ def test_a_group_is_stopped_while_its_environment_steps(model_path, model):
 
     def hangs(*_):
         asked.set()
-        assert go_on.wait(60)
+        assert go_on.wait(200)
         return OVER
 
     engine, host = talking(model_path, model, hangs)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(engine.generate, ticket(max_new_tokens=40))
-        assert asked.wait(60)
+        assert asked.wait(200)
         engine.abort("some-other")
         engine.abort(ticket().group_id)
         with pytest.raises(Aborted):

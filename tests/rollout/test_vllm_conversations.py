@@ -124,14 +124,14 @@ def test_versions_rise_between_and_within_turns_and_spans_say_where(engine: Vllm
 
     def slow(_: int, turn: int) -> Turn:
         asked.set()
-        assert go_on.wait(120)
+        assert go_on.wait(200)
         return answers(0, turn)
 
     answering(slow)
     weights = {version: model(version) for version in range(4)}
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(engine.generate, ticket(4, G=8, new=120))
-        assert asked.wait(120)
+        assert asked.wait(200)
         engine.load(1, weights[1].state_dict())
         go_on.set()
         for version in (2, 3):
@@ -150,14 +150,14 @@ def test_a_fall_of_the_version_while_an_environment_steps_starts_the_group_over(
 
     def slow(_: int, turn: int) -> Turn:
         asked.set()
-        assert go_on.wait(120)
+        assert go_on.wait(200)
         return answers(0, turn)
 
     answering(slow)
     engine.load(9, model(1).state_dict())
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(engine.generate, ticket(5, G=8, new=200))
-        assert asked.wait(120)
+        assert asked.wait(200)
         engine.load(6, model(2).state_dict())
         go_on.set()
         responses = waiting.result(240)
@@ -171,13 +171,13 @@ def test_a_group_is_stopped_while_its_environment_steps_and_the_next_goes_on(eng
 
     def hangs(*_: int) -> Turn:
         asked.set()
-        assert go_on.wait(120)
+        assert go_on.wait(200)
         return OVER
 
     answering(hangs)
     with ThreadPoolExecutor(1) as threads:
         doomed = threads.submit(engine.generate, ticket(6, new=300))
-        assert asked.wait(120)
+        assert asked.wait(200)
         engine.abort(ticket(6).group_id)
         with pytest.raises(Aborted):
             doomed.result(120)

@@ -55,7 +55,7 @@ def run(bus, tmp_path):
         thread.start()
         yield worker, engine, lambda version: publisher.publish(version, weights_of(version)), service
         service.stopping.set()
-        thread.join(20)
+        thread.join(100)
         assert not thread.is_alive()
     assert list(tmp_path.iterdir()) == []  # the last worker takes the node's copy with it
 
@@ -68,7 +68,7 @@ def test_the_engine_loads_the_nodes_file_and_the_copy_is_let_go(run, wait_until,
     worker, engine, publish, _ = run
     for version in range(4):
         publish(version)
-        wait_until(lambda version=version: len(engine.loads) > version and worker.copy.file is None, "the load", 20)
+        wait_until(lambda version=version: len(engine.loads) > version and worker.copy.file is None, "the load", 100)
         loaded, total, file = engine.loads[-1]
         assert (loaded, total) == (version, 128 * version)
         assert file.parent.parent == tmp_path
@@ -78,24 +78,24 @@ def test_the_engine_loads_the_nodes_file_and_the_copy_is_let_go(run, wait_until,
 def test_groups_are_sampled_while_a_version_is_fetched(run, wait_until, bus, monkeypatch):
     _, engine, publish, _ = run
     publish(0)
-    wait_until(lambda: engine.loads, "the first version", 20)
+    wait_until(lambda: engine.loads, "the first version", 100)
     fetching, go_on = threading.Event(), threading.Event()
     written = NodeCopy.written
 
     def slowly(copy, target):
         fetching.set()
-        assert go_on.wait(20)
+        assert go_on.wait(200)
         return written(copy, target)
 
     monkeypatch.setattr(NodeCopy, "written", slowly)
     publish(1)
-    assert fetching.wait(20)
+    assert fetching.wait(200)
     bus.learner.ensure_groups()
     bus.learner.issue(a_ticket(1), a_ticket(2))
-    wait_until(lambda: engine.sampled == 2, "two groups under the version before", 20)
+    wait_until(lambda: engine.sampled == 2, "two groups under the version before", 100)
     assert engine.version == 0
     go_on.set()
-    wait_until(lambda: engine.version == 1, "the new version", 20)
+    wait_until(lambda: engine.version == 1, "the new version", 100)
 
 
 def test_whoever_waits_for_its_neighbour_says_so(run, wait_until, bus, tmp_path):
@@ -103,9 +103,9 @@ def test_whoever_waits_for_its_neighbour_says_so(run, wait_until, bus, tmp_path)
     neighbour = NodeCopy(bus.url, bus.run, worker="next-door", folder=tmp_path)
     with neighbour.turn(256):
         publish(0)
-        wait_until(lambda: service.heartbeat().doing.kind is Activity.WAITING_FOR_READER, "the wait", 20)
+        wait_until(lambda: service.heartbeat().doing.kind is Activity.WAITING_FOR_READER, "the wait", 100)
         assert service.heartbeat().doing.worker == "next-door"
-    wait_until(lambda: engine.loads, "the version", 20)
+    wait_until(lambda: engine.loads, "the version", 100)
     neighbour.leave()
 
 
@@ -133,8 +133,8 @@ def test_a_group_whose_environment_fails_is_tried_again_at_once_and_then_given_u
     publish(0)
     bus.learner.ensure_groups()
     bus.learner.issue(a_ticket(1), a_ticket(2))
-    wait_until(lambda: engine.sampled == 1, "the second ticket's second try", 20)
-    wait_until(lambda: bus.redis.xlen(bus.keys.dead_letters) == 1, "the letter", 20)
+    wait_until(lambda: engine.sampled == 1, "the second ticket's second try", 100)
+    wait_until(lambda: bus.redis.xlen(bus.keys.dead_letters) == 1, "the letter", 100)
     ((_, letter),) = bus.redis.xrange(bus.keys.dead_letters)
     assert letter[b"kind"] == b"given_up"
     assert letter[b"reason"] == b"generation failed 3 times: environment: the shelf fell on ticket 1"
@@ -161,7 +161,7 @@ def ending_run(bus, tmp_path):
         publisher.publish(0, weights_of(0))
         yield engine, raised
         service.stopping.set()
-        thread.join(20)
+        thread.join(100)
         assert not thread.is_alive()
 
 
@@ -179,11 +179,11 @@ def test_a_worker_that_may_not_run_its_environment_ends_and_uses_up_no_groups_at
     monkeypatch.setattr(engine, "generate", generate)
     bus.learner.ensure_groups()
     bus.learner.issue(a_ticket(1), a_ticket(2))
-    wait_until(lambda: raised, "the worker's end", 20)
+    wait_until(lambda: raised, "the worker's end", 100)
     assert isinstance(raised[0], ConfigError)
     assert len(tries) == 1
     other, jobs = make_bus("other").rollout, []
-    wait_until(lambda: jobs.extend(other.take(count=2, block_s=0, lease_s=60)) or len(jobs) == 2, "both groups", 20)
+    wait_until(lambda: jobs.extend(other.take(count=2, block_s=0, lease_s=60)) or len(jobs) == 2, "both groups", 100)
     assert [job.attempt for job in jobs] == [1, 1]
     assert bus.redis.xlen(bus.keys.dead_letters) == 0
 

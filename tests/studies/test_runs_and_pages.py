@@ -146,7 +146,7 @@ def test_the_studies_are_listed_and_an_unknown_one_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_all_studies_in_short(tmp_path):
     done = command(
         "--all", "--steps", "1", "--seeds", "1", "--out", str(tmp_path), "--runs-dir", str(tmp_path / "runs")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import suppress
 from textwrap import dedent
 from typing import Any
 
+import psutil
 from leeway_rl.common.sandbox.sandbox import Sandbox, descendants
 from leeway_rl.common.types import Verdict
 from leeway_rl.verifier.code.answer import CodeGrader
@@ -38,6 +40,16 @@ def checking(body: str, entry: str = "f", prefix: str = "") -> dict[str, Any]:
     """A test program of the Skywork form: ``check`` with ``body``."""
     lines = "".join(f"    {line}\n" for line in dedent(body).strip().splitlines())
     return {"import_prefix": prefix, "test_code": f"def check(candidate):\n{lines}", "entry_point": entry}
+
+
+def bwraps() -> list[psutil.Process]:
+    """The bubblewraps that this process has started and that are there."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if "bwrap" in child.name():
+                found.append(child)
+    return found
 
 
 def kill_at_work(sandboxes: list[Sandbox], killed: set[int]) -> None:

@@ -6,6 +6,7 @@ import pytest
 from leeway_rl.common.config import Verifier
 from leeway_rl.common.sandbox import room
 from leeway_rl.common.sandbox.sandbox import Sandbox
+from leeway_rl.verifier import process_seat
 from leeway_rl.verifier.code.answer import CodeGrader
 
 
@@ -26,6 +27,13 @@ def sandboxes() -> Iterator[list[Sandbox]]:
 
 @pytest.fixture(scope="module")
 def grader(sandboxes: list[Sandbox]) -> Iterator[CodeGrader]:
-    grader = CodeGrader(Verifier(code_timeout_s=10))
+    grader = CodeGrader(Verifier(code_timeout_s=60))
     yield grader
     grader.close()
+
+
+@pytest.fixture
+def never_starved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that runs out is the response's fault, however little of a processor its process had: on a machine that
+    is far too busy, even what computes without end gets less than a fifth of one."""
+    monkeypatch.setattr(process_seat, "STARVED_SHARE", 0.0)

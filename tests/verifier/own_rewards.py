@@ -56,11 +56,6 @@ def of_truncated(response, row, finished):
     return 0.5 if finished else -1.0
 
 
-async def waits(response, row):
-    await asyncio.sleep(0.3)
-    return 1.0
-
-
 async def never(response, row):
     await asyncio.sleep(3600)
 
@@ -192,3 +187,14 @@ def said(response, row, turns):
 @whole_group
 def said_by_all(response, row, turns):
     return [float(len(each)) for each in turns]
+
+
+ASKED = []
+
+
+async def meets(response, row):
+    """Answers when twenty of them have been asked."""
+    ASKED.append(response)
+    while len(ASKED) < 20:
+        await asyncio.sleep(0.01)
+    return 1.0

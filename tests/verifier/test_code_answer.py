@@ -186,7 +186,6 @@ def test_a_program_works_as_in_plain_python(grader: CodeGrader, name: str) -> No
     verdict = grade(grader, PROGRAMS[name], SUMS)
     assert (verdict.kind, verdict.reason) == (CORRECT, "by livecodebench")
     assert verdict.peak_bytes > 1_000_000
-    assert verdict.seconds < 10
 
 
 @pytest.mark.parametrize(
@@ -261,8 +260,7 @@ def test_a_checker_judges_returned_values_too(grader: CodeGrader) -> None:
 
 def test_a_time_limit_of_the_problem_counts(grader: CodeGrader) -> None:
     verdict = grade(grader, "while True: pass", printing("1", time_limit_s=0.3))
-    assert verdict.kind is VerdictKind.TIMEOUT
-    assert verdict.seconds < 3
+    assert (verdict.kind, verdict.reason) == (VerdictKind.TIMEOUT, "test 1 of 1 ran past 0.3 s")
 
 
 def test_tests_that_cannot_be_read_are_our_error_and_never_a_pass(grader: CodeGrader) -> None:

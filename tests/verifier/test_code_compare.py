@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from collections import OrderedDict, defaultdict, deque
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -13,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from leeway_rl.common.sandbox.sandboxed.plain import Packer
 from leeway_rl.verifier.code.compare import Comparison, same_output, same_value
+
+from tests.speed import units
 
 LIVECODEBENCH, EXACT, TOLERANCE = Comparison.LIVECODEBENCH, Comparison.EXACT, Comparison.TOLERANCE
 
@@ -138,10 +139,11 @@ def test_exact_takes_text_as_it_stands_and_tolerance_lets_numbers_differ(
     ids=range(7),
 )
 def test_an_output_of_any_size_is_compared_in_proportion(actual: str, expected: str) -> None:
-    started = time.process_time()
-    same_output(actual, expected, LIVECODEBENCH)
-    same_output(actual, expected, TOLERANCE, 1e-6)
-    assert time.process_time() - started < 2
+    def compare() -> None:
+        same_output(actual, expected, LIVECODEBENCH)
+        same_output(actual, expected, TOLERANCE, 1e-6)
+
+    assert units(compare) < 60
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
@@ -240,7 +242,6 @@ def test_values_are_equal_where_python_says_so(one: Any, other: Any, how: str, d
     ids=range(8),
 )
 def test_a_number_made_by_hand_costs_no_more_than_its_text(node: list[Any]) -> None:
-    started = time.process_time()
-    for due in (2, 0.5, 10**5000, 7 << 5_000_000):
-        assert not same_value([node], [0], due, LIVECODEBENCH)
-    assert time.process_time() - started < 2
+    dues = (2, 0.5, 10**5000, 7 << 5_000_000)
+    assert units(lambda: [same_value([node], [0], due, LIVECODEBENCH) for due in dues]) < 60
+    assert not any(same_value([node], [0], due, LIVECODEBENCH) for due in dues)

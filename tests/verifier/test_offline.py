@@ -114,7 +114,7 @@ def test_an_interrupted_run_leaves_whole_rows_and_says_how_to_go_on(tmp_path: Pa
         while not out.exists():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=200)
     assert process.returncode in (130, -signal.SIGINT), "the signal may come before its handler"
     if process.returncode == 130:
         assert "run the same command again to go on" in said

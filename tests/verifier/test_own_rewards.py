@@ -1,7 +1,6 @@
 """Reward functions of a user's: what they are given, what they may give, and what becomes of those that misbehave."""
 
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -213,12 +212,9 @@ def test_a_judge_alone_gives_the_verdict_that_it_gives_without_rewards(pool):
 
 
 def test_async_functions_wait_together(pool):
-    with RewardGrader(config_of("waits"), pool) as grader:
-        started = time.monotonic()
+    with RewardGrader(config_of(own("meets", timeout_s=60)), pool) as grader:
         verdicts = grader.grade(items(*"abcdefghijklmnopqrst"), [1] * 20, ROW)
-        took = time.monotonic() - started
-    assert all(verdict.reward == 1.0 for verdict in verdicts)
-    assert took < 20 * 0.3 / 2
+    assert [verdict.reward for verdict in verdicts] == [1.0] * 20
 
 
 @pytest.mark.parametrize(
@@ -226,7 +222,7 @@ def test_async_functions_wait_together(pool):
     [
         (
             "raises",
-            "KeyError: 'the row has no such column' (line 73 of own_rewards.py); the row has prompt, answer, colour",
+            "KeyError: 'the row has no such column' (line 68 of own_rewards.py); the row has prompt, answer, colour",
         ),
         ("leaves", "SystemExit: 3"),
         ("interrupts", "KeyboardInterrupt"),
@@ -235,18 +231,18 @@ def test_async_functions_wait_together(pool):
         ("gives_up_itself", "TimeoutError: the endpoint's own clock"),
         ("cannot_say", "_Dumb"),
         ("ends_at_once", "its process was lost: exit code 7"),
-        ("hangs", "killed after 1 s (timeout_s) without an answer (line 109 of own_rewards.py)"),
-        ("never", "no answer within 1 s (line 64 of own_rewards.py)"),
-        ("hoards", "more memory than verifier.rewards_memory_bytes (line 114 of own_rewards.py)"),
+        ("hangs", "killed after 1 s (timeout_s) without an answer (line 104 of own_rewards.py)"),
+        ("never", "no answer within 1 s (line 59 of own_rewards.py)"),
+        ("hoards", "more memory than verifier.rewards_memory_bytes (line 109 of own_rewards.py)"),
         ("dies", "its process was lost: signal 9"),
         ("is_nan", "it returned nan, and a reward is finite"),
-        ("is_text", "it returned a str ('1.0'), and a reward is a number, such as 1.0 (line 142 of own_rewards.py)"),
-        ("is_none", "it returned None, and a reward is a number, such as 1.0 (line 146 of own_rewards.py)"),
+        ("is_text", "it returned a str ('1.0'), and a reward is a number, such as 1.0 (line 137 of own_rewards.py)"),
+        ("is_none", "it returned None, and a reward is a number, such as 1.0 (line 141 of own_rewards.py)"),
         ("too_few", "it returned 1 numbers for a group of 2 responses"),
     ],
 )
 def test_what_gives_no_number_is_an_error_with_its_word_and_the_next_group_is_graded(pool, name, word):
-    config = config_of(own(name, timeout_s=1), own("length_of"))
+    config = config_of(own(name, timeout_s=1 if name in ("hangs", "never") else 60), own("length_of"))
     with RewardGrader(config, pool) as grader:
         verdicts = grader.grade(items("abc", "def"), [3, 3], ROW)
         assert [verdict.kind for verdict in verdicts] == [ERROR, ERROR]
@@ -259,7 +255,7 @@ def test_an_async_function_that_blocks_is_killed(pool, monkeypatch):
     (verdict,) = graded(pool, config_of(own("blocks", timeout_s=1)), "abc")
     assert (verdict.kind, verdict.reason) == (
         ERROR,
-        "blocks: killed after 1 s (timeout_s) without an answer (line 68 of own_rewards.py)",
+        "blocks: killed after 1 s (timeout_s) without an answer (line 63 of own_rewards.py)",
     )
 
 
@@ -270,7 +266,7 @@ def test_printing_and_forking_change_no_number_and_leave_nothing_behind(pool, na
             assert [verdict.reward for verdict in grader.grade(items("a", "b"), [1, 1], ROW)] == [1.0, 1.0]
         ours = [psutil.Process(pid) for pid in grader.pids()]
         family = [*ours, *(child for each in ours for child in each.children(recursive=True))]
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive
 
 

@@ -21,7 +21,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 WINGS = ("verifier", "data", "evaluation", "common")
-CLOCK_S = 250
+CLOCK_S = 800
 SCANS = ("search", "sub", "subn", "split", "findall", "finditer")
 WAY = {**dict.fromkeys(SCANS, "scan"), "match": "match", "fullmatch": "fullmatch"}
 USERS = {"verifier/rewards/shipped/formats.py:compiled"}
@@ -110,7 +110,7 @@ def complaints(pumped: list[Pumped]) -> list[str]:
     try:
         done = subprocess.run(child, input=json.dumps(pumped), capture_output=True, text=True, timeout=CLOCK_S)
     except subprocess.TimeoutExpired as over:
-        said = (over.stdout or b"").decode().splitlines()
+        said = ["its start", *(over.stdout or b"").decode().splitlines()]
         return [f"not back after {CLOCK_S} s from {said[-1]}"]
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -119,7 +119,7 @@ def complaints(pumped: list[Pumped]) -> list[str]:
     return [f"{line['where']} ({line['way']}): {line['attack']}" for line in lines if isinstance(line, dict)]
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("wing", WINGS)
 def test_every_pattern_of_a_wing_takes_time_in_proportion_to_the_text(wing: str) -> None:
     found = patterns(wing)

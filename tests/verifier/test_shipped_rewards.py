@@ -1,6 +1,6 @@
 """Rewards that ship, against numbers worked by hand; a judge behind an endpoint against a double of it."""
 
-import time
+from threading import Barrier, Event
 
 import pytest
 from leeway_rl.common.config import Config, Data, Model, Reward, Train
@@ -122,7 +122,7 @@ def pool():
         yield pool
 
 
-def judged(pool, url, *texts, attempts=1, timeout_s=20.0, **options):
+def judged(pool, url, *texts, attempts=1, timeout_s=60.0, **options):
     options = {"url": url, "model": "m", "rubric": "Is it kind?", "tries": 1, **options}
     config = Config(
         model=Model(path=""),
@@ -156,14 +156,15 @@ def test_a_response_cannot_close_the_marks_around_it(pool):
 
 
 def test_a_group_s_responses_are_judged_at_once(pool):
+    both = Barrier(2)
+
     def behave(request, times):
-        time.sleep(0.2)
+        both.wait(200)
         return "Score: 5"
 
     with EndpointDouble(behave) as double:
         verdicts = judged(pool, double.url, *"abcdefgh")
     assert [verdict.reward for verdict in verdicts] == [0.5] * 8
-    assert double.most_at_once > 1
 
 
 @pytest.mark.parametrize(
@@ -186,12 +187,15 @@ def test_a_judge_that_answers_nonsense_is_an_error_and_never_a_number(pool, answ
 
 
 def test_a_judge_that_does_not_answer_in_time_is_an_error(pool):
+    given_up = Event()
+
     def behave(request, times):
-        time.sleep(3)
+        given_up.wait(200)
         return "Score: 5"
 
     with EndpointDouble(behave) as double:
         (verdict,) = judged(pool, double.url, "Hello.", timeout_s=0.5)
+        given_up.set()
     assert (verdict.kind, verdict.reason) == (VerdictKind.ERROR, "llm_judge: no answer within 0.5 s")
 
 

@@ -62,14 +62,31 @@ def pool() -> Iterator[GraderPool]:
         yield pool
 
 
-def test_a_slow_group_does_not_hold_up_the_next_and_its_timeout_is_a_reward_of_0(make_bus, pool, wait_until) -> None:
-    bus, texts = make_bus(), {1: ENDLESS, 4: RIGHT}
+def test_a_slow_group_does_not_hold_up_the_next_and_its_timeout_is_a_reward_of_0(
+    make_bus, wait_until, monkeypatch
+) -> None:
+    bus, texts, over = make_bus(), {1: ENDLESS, 4: RIGHT}, threading.Event()
+
+    class Endless(Child):
+        """A process whose clock is ours where it works without end."""
+
+        def ask(self, line, timeout_s, overtime):
+            if b"9^{9^" not in line:
+                return super().ask(line, timeout_s, overtime)
+            self._link.sendall(line)
+            overtime()
+            assert over.wait(200)
+            raise TimeoutError
+
+    monkeypatch.setattr(process_seat, "Child", Endless)
     slow = hand_in(bus, 1)
-    with worker(make_bus, pool, texts):
+    with GraderPool(1) as pool, worker(make_bus, pool, texts):
         wait_until(lambda: bus.overview.under_way(WorkStream.RESPONSES), "the slow group is taken")
         wait_until(lambda: len(pool.pids()) == 2, "a second process works beside the slow one")
         texts[1] = WRONG
         quick = hand_in(bus, 2)
+        wait_until(lambda: bus.overview.depths()["scored"] == 1, "the quick group is graded")
+        over.set()
         wait_until(lambda: bus.overview.depths()["scored"] == 2, "both groups are graded")
     entries = bus.learner.scored(count=8, block_s=1)
     assert [entry.group_id for entry in entries] == [quick, slow]
@@ -83,7 +100,7 @@ def test_a_slow_group_does_not_hold_up_the_next_and_its_timeout_is_a_reward_of_0
     assert {"wrong": "1", "timeout": "1", "correct": "2"}.items() <= _summed(bus.overview.tallies()).items()
 
 
-def test_a_timeout_refunds_the_group_where_that_is_asked_for(make_bus, pool, wait_until) -> None:
+def test_a_timeout_refunds_the_group_where_that_is_asked_for(make_bus, pool, wait_until, never_starved) -> None:
     bus = make_bus()
     hand_in(bus, 1)
     with worker(make_bus, pool, {1: ENDLESS, 4: RIGHT}, on_timeout="refund"):
