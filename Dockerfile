@@ -33,9 +33,9 @@ RUN case ",$EXTRAS," in *,cpu,* | *,learner,* | *,rollout*) \
 COPY --from=build /opt/leeway /opt/leeway
 
 # Any user may run it: compose takes the one that owns runs/ on the host. A new volume gets the mode of the folder that it is
-# mounted on, so checkpoints can be copied to one at /copies.
-RUN useradd --uid 1000 --create-home leeway && mkdir -p /work /models /copies \
-    && chmod 1777 /home/leeway /work /models /copies
+# mounted on, so any user may write to one at these places.
+RUN useradd --uid 1000 --create-home leeway && mkdir -p /work/runs /models /copies \
+    && chmod 1777 /home/leeway /work /work/runs /models /copies
 ENV PATH=/opt/leeway/bin:$PATH HOME=/home/leeway HF_HOME=/models
 USER leeway
 WORKDIR /work
