@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any
 
 from .config import Broker
@@ -57,6 +59,18 @@ def exporting(service: Service, broker: Broker, watch: Watch | None) -> Iterator
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def run_served_at(host: str, port: int) -> str | None:
+    """The run of the role that serves its numbers at an address of this machine; None if none does."""
+    try:
+        with closing(HTTPConnection(host, port, timeout=5)) as asked:
+            asked.request("GET", "/metrics")
+            shown = asked.getresponse().read().decode(errors="replace")
+    except (OSError, HTTPException):
+        return None
+    found = re.search(r'^leeway_started_seconds\{[^}]*\brun="([^"]*)"', shown, re.MULTILINE)
+    return found[1] if found else None
 
 
 class _Collector:

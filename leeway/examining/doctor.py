@@ -147,7 +147,8 @@ def _room(asked: Asked, config: Config | None, shape: Shape | None) -> Iterator[
     if shape is not None and "rollout" in roles:
         yield room.shared_memory(config, shape)
     yield from room.disks(config, shape, roles, asked.runs_dir)
-    yield from guarded("ports", lambda: room.ports(config, roles, whole=whole))
+    run = asked.run.run if asked.run is not None else None
+    yield from guarded("ports", lambda: room.ports(config, roles, whole=whole, run=run))
 
 
 def _read(config: Config, roles: tuple[str, ...], abilities: list[str]) -> Iterator[Line]:

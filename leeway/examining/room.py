@@ -136,21 +136,28 @@ def disk(what: str, folder: Path, needed: float = 0.0, of: str = "") -> Line:
     return ok(what, f"{found}{f', of which {of} take up to {byte_size(needed)}' if needed else ''}")
 
 
-def ports(config: Config, roles: Collection[str], *, whole: bool) -> Iterator[Line]:
-    """Whether the ports that roles will listen at are free. ``whole``: whether the whole run is on this machine."""
+def ports(config: Config, roles: Collection[str], *, whole: bool, run: str | None = None) -> Iterator[Line]:
+    """Whether the ports that roles will listen at are free. ``whole``: whether the whole run is on this machine.
+    ``run``: the run that is looked at, whose own roles may be at work here."""
     first = int(os.environ.get(exporter.VARIABLE) or config.broker.metrics_port)
     if first:
         count = 1 + config.rollout.workers + config.verifier.workers if whole else 1
-        host = config.broker.metrics_host
-        yield _ports(host, range(first, first + count), "broker.metrics_port")
+        host = os.environ.get(exporter.HOST) or config.broker.metrics_host
+        yield _ports(host, range(first, first + count), "broker.metrics_port", run)
     if "learner" in roles and launcher.drawn(config).nodes > 1:
         yield _ports("0.0.0.0", range(launcher.PORT, launcher.PORT + 1), "leeway learner --first-node HOST:PORT")
 
 
-def _ports(host: str, numbers: range, key: str) -> Line:
-    spoken = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+def _ports(host: str, numbers: range, key: str, run: str | None = None) -> Line:
+    one, own = len(numbers) == 1, False
     for number in numbers:
-        if (why := why_not_bound(host, number)) is not None:
+        if (why := why_not_bound(host, number)) is None:
+            continue
+        if run is None or exporter.run_served_at(host, number) != run:
             found = f"nothing can listen at {host} port {number}: {why}"
             return mend("ports", found, f"end what listens there (ss -ltnp), or name another by {key}")
-    return ok("ports", f"{spoken} at {host} {'is' if len(numbers) == 1 else 'are'} free, for {key}")
+        own = True
+    spoken = f"{numbers[0]}" if one else f"{numbers[0]} to {numbers[-1]}"
+    free = "is free" if one else "are free"
+    taken = f"has a role of run {run}" if one else f"are free or have roles of run {run}"
+    return ok("ports", f"{spoken} at {host} {taken if own else free}, for {key}")

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 from leeway_rl.common.activity import Activity, Doing
-from leeway_rl.common.config import Broker
+from leeway_rl.common.config import Broker, compose
 from leeway_rl.common.diagnosis import Movement, Snapshot, stall
 from leeway_rl.common.errors import ConfigError
-from leeway_rl.common.exporter import HOST, VARIABLE, exporting
+from leeway_rl.common.exporter import HOST, VARIABLE, exporting, run_served_at
 from leeway_rl.common.service import Service
 from leeway_rl.common.watch import Watch
+from leeway_rl.leeway.examining import room
+from leeway_rl.leeway.examining.line import State
 from leeway_rl.leeway.looking import status
 from leeway_rl.leeway.running.server import free_port
 
@@ -119,12 +121,18 @@ def test_no_port_is_no_endpoint_and_a_taken_one_is_named(learner, monkeypatch):
         pass
 
 
-def test_a_container_serves_outwards(learner, monkeypatch, caplog):
+def test_a_container_serves_outwards_and_the_doctor_knows_its_run(learner, bus, monkeypatch, caplog):
     port = free_port()
     monkeypatch.setenv(VARIABLE, str(port))
     monkeypatch.setenv(HOST, "0.0.0.0")
     with caplog.at_level(logging.INFO), exporting(learner, Broker(), None):
         assert "leeway_done_total" in urllib.request.urlopen(f"http://127.0.0.2:{port}/metrics").read().decode()
+        assert run_served_at("0.0.0.0", port) == bus.run
+        config = compose(["tiny"], [])
+        assert [line.state for line in room.ports(config, ["learner"], whole=False, run=bus.run)] == [State.OK]
+        assert [line.state for line in room.ports(config, ["learner"], whole=False, run="another")] == [State.MEND]
+        assert [line.state for line in room.ports(config, ["learner"], whole=False)] == [State.MEND]
+    assert run_served_at("0.0.0.0", port) is None
 
 
 def test_the_alarm_of_a_learner_before_does_not_outlive_it(learner, bus, wait_until):
