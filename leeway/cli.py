@@ -58,6 +58,7 @@ def main() -> NoReturn:
 def _command() -> int:
     try:
         app()
+        return 0
     except SystemExit as end:  # typer's way to end, also where all went well
         if not isinstance(end.code, int):
             raise
