@@ -5,7 +5,6 @@ The name of a benchmark is the part of a problem's id before the first ``/``. A 
 """
 
 import argparse
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from ..common.errors import DataError, told
 from ..common.files import path_of
 from ..common.pass_at_k import pass_at_k, powers_of_two
-from ..common.stopping import stoppable
+from ..common.stopping import leave, stoppable
 from .estimators import avg_at_n, bootstrap
 from .folder import read_json, write_json
 from .record import Record, with_identities
@@ -144,4 +143,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(stoppable(main))
+    leave(stoppable(main))

@@ -3,7 +3,6 @@ and the heavy imports follow."""
 
 import argparse
 import os
-import sys
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from ..common.preflight.model import check_model, check_reference
 from ..common.queue.learner import LearnerQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
-from ..common.stopping import stoppable
+from ..common.stopping import leave, stoppable
 
 
 def only_learner(folder: Path) -> AbstractContextManager[object]:
@@ -102,4 +101,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(stoppable(main))
+    leave(stoppable(main))

@@ -20,7 +20,7 @@ def name_accelerator() -> None:
 def deepspeed_package() -> Any:
     """The package ``deepspeed``. Where the ranks have joined already, it uses their group."""
     name_accelerator()
-    with large_import():
+    with large_import(without="mlflow"):  # It is for DeepSpeed's autotuner, and takes longer than all of DeepSpeed.
         import deepspeed
         import deepspeed.ops
         from deepspeed.utils import logger

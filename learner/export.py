@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import shutil
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..common.errors import ConfigError, DataError, told
 from ..common.files import path_of
 from ..common.ledger import read, refuse_other_format
 from ..common.metrics import read_steps
-from ..common.stopping import stoppable
+from ..common.stopping import leave, stoppable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -233,4 +232,4 @@ def _exported(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stoppable(main))
+    leave(stoppable(main))

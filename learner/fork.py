@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..common.keys import Keys
 from ..common.ledger import Ledger, read
 from ..common.lineage import Ancestor, as_json, changes, lineage_of
 from ..common.settings import written
-from ..common.stopping import stoppable
+from ..common.stopping import leave, stoppable
 from .export import checkpoint_of, config_of
 
 FIXED = {
@@ -272,4 +271,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(stoppable(main))
+    leave(stoppable(main))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import AbstractContextManager, closing, nullcontext
 from math import prod
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from ..common.preflight.model import check_model
 from ..common.queue.rollout import RolloutQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
-from ..common.stopping import stoppable
+from ..common.stopping import leave, stoppable
 from ..common.weights import DTYPE_BYTES
 from ..common.weights.node_folder import name_of, place
 
@@ -109,4 +108,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(stoppable(main))
+    leave(stoppable(main))

@@ -33,11 +33,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.load_profile("ci")
 
 gc.disable()  # until the tests are collected: to look through what stays, again and again, takes a quarter of the time
+# Until then byte code is written, also where the environment forbids it. What is imported here is the checkout, and all
+# the processes under test would compile it again.
+WRITES_NONE, sys.dont_write_bytecode = sys.dont_write_bytecode, False
 
 
 def pytest_collection_finish() -> None:
-    """Garbage is collected from here on."""
+    """Garbage is collected from here on, and byte code is written as the environment says."""
     gc.enable()
+    sys.dont_write_bytecode = WRITES_NONE
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

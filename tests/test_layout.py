@@ -220,13 +220,12 @@ def test_wire_and_queue_parts_need_no_torch():
 
 
 HELP = """
-import sys
+import atexit, sys
 sys.argv = ["leeway", "--help"]
 from leeway_rl.leeway.cli import main
-try:
-    main()
-except SystemExit:
-    print(sorted({"torch", "vllm", "transformers", "numpy", "redis", "pydantic", "matplotlib"} & set(sys.modules)))
+HEAVY = {"torch", "vllm", "transformers", "numpy", "redis", "pydantic", "matplotlib"}
+atexit.register(lambda: print(sorted(HEAVY & set(sys.modules))))
+main()
 """
 
 

@@ -40,7 +40,9 @@ def png(figure: Figure) -> bytes:
     ``rc_context`` of ``STYLE`` that the figure was drawn in."""
     file = io.BytesIO()
     canvas = FigureCanvasAgg(figure)
-    canvas.print_figure(file, format="png", bbox_inches="tight", pad_inches=MARGIN, metadata={"Software": None})
+    # By the name "tight" matplotlib would lay out the whole figure once more beforehand, for a fifth of the time.
+    box = figure.get_tightbbox(canvas.get_renderer()).padded(MARGIN)
+    canvas.print_figure(file, format="png", bbox_inches=box, metadata={"Software": None})
     return file.getvalue()
 
 

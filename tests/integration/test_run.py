@@ -234,15 +234,6 @@ def test_a_killed_supervisor_leaves_nothing_behind_and_the_run_goes_on(tmp_path,
     assert leeway("audit", "orphan", cwd=tmp_path).returncode == 0
 
 
-def test_two_gloo_ranks_train_one_run(tmp_path):
-    ranks = ["--set", "train.ranks=2", "--set", "train.zero_stage=1", "--set", "train.steps=3"]
-    done = leeway("up", "--run", "ranks", *SMALL, *ranks, "--set", "metrics.samples_every=0", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert leeway("audit", "ranks", cwd=tmp_path).returncode == 0
-    assert len(metrics(tmp_path / "runs/ranks")) == 3
-    assert not (tmp_path / "runs/ranks/samples.jsonl").exists()
-
-
 def test_the_dial_turns_while_the_run_goes_on(tmp_path, wait_until):
     running = start("up", "--run", "dial", *SMALL, "--set", "train.steps=24", cwd=tmp_path)
     folder = tmp_path / "runs/dial"

@@ -67,9 +67,11 @@ def test_a_killed_environment_costs_time_alone(tmp_path):
     assert {line["refunds/poison"] for line in metrics(hurt)} == {0}
 
 
-@pytest.mark.parametrize("overflow", ["wait", "mask"])
-def test_the_audit_passes_under_staleness_while_environments_are_killed(tmp_path, overflow):
+@pytest.mark.parametrize(("overflow", "ranks"), [("wait", 1), ("mask", 2)])
+def test_the_audit_passes_under_staleness_while_environments_are_killed(tmp_path, overflow, ranks):
+    """It does so under one learner rank, and under two that share the conversations."""
     settings = ["--set", f"flow.overflow={overflow}", "--set", "rollout.workers=2", "--set", "train.steps=6"]
+    settings += ["--set", "train.ranks=2", "--set", "train.zero_stage=1"] * (ranks == 2)
     folder = up(overflow, *SMALL, *PATIENT, *fragile(tmp_path, DEATHS), *settings, cwd=tmp_path)
     assert failed_turns(folder) >= 3
     steps = metrics(folder)
@@ -90,11 +92,6 @@ def test_an_environment_that_always_fails_gives_its_groups_up_in_its_own_words(t
     running.communicate(timeout=600)
     assert "generation failed 3 times" in letters.stdout, letters.stdout + letters.stderr
     assert "its process was lost" in letters.stdout
-
-
-def test_two_gloo_ranks_train_conversations(tmp_path):
-    folder = up("ranks", *SMALL, "--set", "train.ranks=2", "--set", "train.zero_stage=1", cwd=tmp_path)
-    assert len(metrics(folder)) == 4
 
 
 @pytest.mark.vllm

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.running import SMALL, leeway
+from tests.integration.running import SMALL, leeway, metrics
 
 RECIPE = Path(__file__).parents[2] / "examples" / "data" / "recipe.toml"
 NAMES = ("queue", "random", "logging", "math", "profile", "string", "types", "numbers", "code", "redis", "torch")
@@ -45,8 +45,11 @@ def test_the_modules_of_a_folder_are_not_executed_by_a_command_or_what_it_starts
 
 
 @pytest.mark.slow
-def test_the_modules_of_a_folder_are_not_executed_by_a_run_of_two_learner_ranks(folder) -> None:
-    words = [*SMALL, "--set", "train.steps=1", "--set", "train.ranks=2", "--set", "train.zero_stage=1"]
-    done = leeway("up", *words, "--run", "shadowed", cwd=folder)
+def test_two_gloo_ranks_train_one_run_and_the_modules_of_its_folder_are_not_executed(folder) -> None:
+    ranks = ["--set", "train.ranks=2", "--set", "train.zero_stage=1", "--set", "train.steps=3"]
+    done = leeway("up", "--run", "shadowed", *SMALL, *ranks, "--set", "metrics.samples_every=0", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert leeway("audit", "shadowed", cwd=folder).returncode == 0
+    assert len(metrics(folder / "runs/shadowed")) == 3
+    assert not (folder / "runs/shadowed/samples.jsonl").exists()
     assert executed(folder) == []
