@@ -24,9 +24,15 @@ def set_control(
     value: Annotated[str, typer.Argument(help="The new value.")],
     run: LiveRun,
 ) -> None:
-    """Turn a live control of a running run. It holds from the next ticket on, and the ledger notes it."""
+    """Turn a live control of a run that is at work, and have the ledger note it.
+
+    What says how to train (target-entropy, learning-rate) holds from the next training step on, the rest from the next
+    ticket on.
+    """
+    from ...common.controls import read_control
     from ..running import controls
 
+    read_control(name.replace("-", "_"), value)  # before a run is looked for
     controls.turn(*run.live(), name, value)
 
 

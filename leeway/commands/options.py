@@ -61,7 +61,7 @@ RunsRedisUrl = Annotated[
 """Of a run that is at work: leeway up keeps the address of its Redis in the run's folder."""
 RunsDir = Annotated[Path, path_option("--runs-dir", help="Where runs/ID/ folders are.")]
 RUNS = Path("runs")
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,10 @@ class StartedRun(NamedRun):
 
     word: Annotated[
         str | None,
-        typer.Argument(metavar="RUN", help="The run: its id, or the path of its folder; preset and time by default."),
+        typer.Argument(
+            metavar="RUN",
+            help="The run: its id, or the path of its folder. By default it is named after the preset and the time.",
+        ),
     ] = None
 
 
@@ -46,7 +49,9 @@ def up(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on from the newest checkpoint; --set of ranks, ZeRO stage, workers, GPUs, code."
+            "--resume",
+            help="Go on from the newest checkpoint. --set may change ranks, ZeRO stage, workers, placement, hours, code "
+            "of your own and where checkpoints are copied.",
         ),
     ] = False,
     dry_run: Annotated[
@@ -57,7 +62,8 @@ def up(
         float | None, typer.Option("--gpu-gb", help="With --dry-run: memory of each GPU, in GB. (80)", min=1)
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="With --dry-run: only configuration and processes, for machines.")
+        bool,
+        typer.Option("--json", help="With --dry-run: print configuration and processes alone, as JSON, for programs."),
     ] = False,
 ) -> None:
     """Run everything on this machine: server, learner, rollout and verifier workers, with a live view."""

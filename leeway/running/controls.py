@@ -10,9 +10,12 @@ from ...common.queue.connection import Connection
 from ...common.queue.desk import DeskQueue
 
 
+AT_A_STEP = ("target_entropy", "learning_rate")
+"""The controls that say how a training step trains. The others say what is issued and taken."""
+
+
 def turn(redis_url: str, run: str, name: str, value: str) -> None:
     """Set control ``name``, and say so."""
-    read_control(name.replace("-", "_"), value)  # before anybody is asked
     with closing(DeskQueue(Connection(redis_url, run))) as queue:
         typer.echo(turned(queue, name, value))
 
@@ -24,4 +27,5 @@ def turned(queue: DeskQueue, name: str, value: str) -> str:
     wanted = read_control(key, value)
     refuse_forbidden(key, wanted, parse(queue.load_config()))  # an unknown run is the user's error, not a new hash
     queue.set_control(key, str(wanted))
-    return f"{queue.run}: {name} = {wanted}, from the next ticket on"
+    begins = "training step" if key in AT_A_STEP else "ticket"
+    return f"{queue.run}: {name} = {wanted}, from the next {begins} on"

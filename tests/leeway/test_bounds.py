@@ -2,6 +2,7 @@
 
 import pytest
 import typer
+from leeway_rl.common.errors import ConfigError
 from leeway_rl.leeway.cli import app
 from typer.testing import CliRunner
 
@@ -37,6 +38,12 @@ def test_an_option_out_of_its_bounds_is_named(words, option, tmp_path, monkeypat
     assert done.exit_code == 2, done.output
     assert f"Invalid value for '{option}'" in done.output
     assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_control_is_named_before_a_run_is_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no live control 'staleness'; there are max-staleness, "):
+        CliRunner().invoke(app, ["set", "staleness", "2"], catch_exceptions=False)
 
 
 def _is_whole(parameter):

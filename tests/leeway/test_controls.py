@@ -44,11 +44,12 @@ def test_the_target_entropy_is_a_number_or_each_stages_own(bus):
         assert bus.overview.controls() == {"target_entropy": value}
 
 
-def test_the_learning_rate_is_a_number_or_the_stage_s_own(bus):
+def test_the_learning_rate_is_a_number_or_the_stage_s_own(bus, capsys):
     begin(bus)
     for value, stored in (("3e-5", "3e-05"), ("stage", "stage")):
         turn(bus.url, bus.run, "learning-rate", value)
         assert bus.overview.controls() == {"learning_rate": stored}
+        assert f"learning-rate = {stored}, from the next training step on" in capsys.readouterr().out
 
 
 def test_a_strictly_on_policy_run_keeps_its_promise(bus):
