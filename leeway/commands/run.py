@@ -50,8 +50,8 @@ def up(
         bool,
         typer.Option(
             "--resume",
-            help="Go on from the newest checkpoint. --set may change ranks, ZeRO stage, workers, placement, hours, code "
-            "of your own and where checkpoints are copied.",
+            help="Go on from the newest checkpoint. --set may change ranks, ZeRO stage, workers, placement, hours, "
+            "code of your own and where checkpoints are copied.",
         ),
     ] = False,
     dry_run: Annotated[

@@ -9,7 +9,6 @@ from ...common.controls import read_control, refuse_forbidden
 from ...common.queue.connection import Connection
 from ...common.queue.desk import DeskQueue
 
-
 AT_A_STEP = ("target_entropy", "learning_rate")
 """The controls that say how a training step trains. The others say what is issued and taken."""
 
