@@ -3,6 +3,7 @@ options, but some of them break what we do with an answer, and others fail where
 """
 
 import re
+import ssl
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qsl
@@ -78,8 +79,6 @@ def refuse_unusable_files(query: str) -> None:
     given = dict(parse_qsl(query))
     if not given.keys() & _TLS.keys():
         return
-    import ssl
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _try(given, ("ssl_ca_certs", "ssl_ca_path"), lambda file, path: context.load_verify_locations(file, path))
     if "ssl_keyfile" in given and "ssl_certfile" not in given:
@@ -99,8 +98,7 @@ def _try(given: dict[str, str], names: Iterable[str], use: Callable[..., Any]) -
     try:
         use(*(given.get(name) for name in names))
     except OSError as error:
-        why = (
-            error.strerror if type(error).__module__ == "builtins" else "it holds nothing that TLS can use"
-        )  # SSLError
+        of_tls = isinstance(error, ssl.SSLError)
+        why = "it holds nothing that TLS can use" if of_tls else error.strerror
         places = " and ".join(f"{name}={given[name]}" for name in named)
         raise OptionError(f"has the option {places}, which cannot be used here: {why}") from None
