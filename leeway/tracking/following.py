@@ -18,7 +18,7 @@ from ...common.locks import only_writer
 from ...common.stopping import STOPPED
 from ..looking.standing import state_of
 from .news import Folder, Samples, Step, Turn, read_mark, write_mark
-from .tracker import About, opened
+from .tracker import About, Tracker
 
 POLL_S = 2.0
 LAST_S = 20.0
@@ -28,6 +28,24 @@ LATE_S = 30.0
 SETTLED_S = 2.0
 """Seconds after which what a tracker's package took counts as sent: the packages write behind our back. A tracker that
 dies is sent again what came in its last seconds."""
+
+
+def opened(name: Name, about: About, id: str) -> Tracker:
+    """The tracker of this name with the run in it: a new one, or the one that it calls ``id`` where ``id`` is not
+    empty."""
+    match name:
+        case "wandb":
+            from .to_wandb import ToWandb
+
+            return ToWandb(about, id)
+        case "trackio":
+            from .to_trackio import ToTrackio
+
+            return ToTrackio(about, id)
+        case "mlflow":
+            from .to_mlflow import ToMlflow
+
+            return ToMlflow(about, id)
 
 
 class Following:

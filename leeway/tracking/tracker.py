@@ -1,11 +1,9 @@
-"""What every tracker can do, whoever makes it. Each has a file of its own, which imports its package; ``opened`` picks
-one."""
+"""What every tracker can do, whoever makes it. Each has a file of its own, which imports its package."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...common.config import Tracker as Name
 from .news import Samples, Step, Turn
 
 
@@ -51,21 +49,3 @@ class Tracker(Protocol):
 
     def close(self, *, finished: bool) -> None:
         """Send what is still under way. ``finished``: whether the run is complete."""
-
-
-def opened(name: Name, about: About, id: str) -> Tracker:
-    """The tracker of this name with the run in it: a new one, or the one that it calls ``id`` where ``id`` is not
-    empty."""
-    match name:
-        case "wandb":
-            from .to_wandb import ToWandb
-
-            return ToWandb(about, id)
-        case "trackio":
-            from .to_trackio import ToTrackio
-
-            return ToTrackio(about, id)
-        case "mlflow":
-            from .to_mlflow import ToMlflow
-
-            return ToMlflow(about, id)
