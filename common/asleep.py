@@ -1,13 +1,9 @@
 """Processes of this machine that are stopped (SIGSTOP, or Ctrl-Z in a terminal): they look as if they were gone."""
 
-import re
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-
-_SERVER = re.compile(rb"(?:redis|valkey)[a-z-]* [^ ]*:(\d+)")
-"""How a server names itself where processes are listed; the number is its port."""
 
 
 def is_stopped(pid: int) -> bool:
@@ -23,10 +19,19 @@ def stopped_servers(nodes: Iterable[tuple[str, int]]) -> list[int]:
     ports = {port for host, port in nodes if host in here}
     for listed in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            named, pid = _SERVER.search(listed.read_bytes()), int(listed.parent.name)
-            if named is not None and int(named[1]) in ports and is_stopped(pid):
+            pid = int(listed.parent.name)
+            if _port_of(listed.read_bytes()) in ports and is_stopped(pid):
                 found.append(pid)
     return sorted(found)
+
+
+def _port_of(command: bytes) -> int | None:
+    """The port of a server, which names itself ``redis-server 127.0.0.1:6379`` where processes are listed; None for any
+    other process."""
+    name, _, rest = command.replace(b"\0", b" ").partition(b" ")
+    port = rest.partition(b" ")[0].rpartition(b":")[2]
+    is_server = name.rpartition(b"/")[2].startswith((b"redis", b"valkey"))
+    return int(port) if is_server and len(port) <= 5 and port.isdigit() else None
 
 
 def told(whose: str, pids: Sequence[int]) -> str:

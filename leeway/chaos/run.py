@@ -242,6 +242,7 @@ def begun(
         ]
         words += [word for preset in presets for word in ("--preset", preset)]
         words += [word for setting in settings for word in ("--set", setting)]
+        disk = stack.enter_context(ExitStack())  # entered here, so that the run has left before its disk goes
         target = Target(run, runs_dir / run, server.port, proxy=proxy, clock=clock, hanging=hanging, missing=missing)
         with (aside / "up.log").open("wb") as output:
             process = subprocess.Popen(
@@ -256,7 +257,7 @@ def begun(
         if process.poll() is not None:
             raise DataError(f"the run did not start: {(aside / 'up.log').read_text(errors='replace').strip()}")
         try:
-            stack.enter_context(small_disk(target.folder / "checkpoints"))
+            disk.enter_context(small_disk(target.folder / "checkpoints"))
             target.disk = target.folder / "checkpoints"
         except OSError as error:
             missing["disk"] = str(error)

@@ -55,7 +55,7 @@ def test_every_rank_says_what_it_does_and_a_run_that_starts_is_no_stall(tmp_path
     assert running.wait() == 0, running.stdout.read()
     running.stdout.close()
     assert opening
-    assert [found for found in opening if found.stalled or "being started" not in found.sentence] == []
+    assert [found for found in opening if found.stalled or "has been starting" not in found.sentence] == []
     (follower,) = set(activities) - {leader}
     first = next(at for at, doing in enumerate(activities[follower]) if doing.kind is Activity.TRAINING)
     assert Doing(Activity.WAITING_FOR_RANK_0) in activities[follower]

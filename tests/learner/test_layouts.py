@@ -3,7 +3,8 @@
 import pytest
 import torch
 from leeway_rl.common.errors import DataError
-from leeway_rl.learner import checkpoint, model
+from leeway_rl.learner import checkpoint
+from leeway_rl.learner import policy as policies
 from leeway_rl.learner.policy import Policy
 from odd_policy import equal, odd_config, odd_model, state_of, trained
 from two_ranks import on_two_ranks
@@ -93,13 +94,13 @@ def test_a_converted_checkpoint_goes_on_with_offload_in_the_kernel_that_this_lea
 
 def test_a_model_in_several_parts_counts_its_steps_once(odd, of_two, monkeypatch):
     """DeepSpeed steps a large model in parts of a billion parameters, and gives all of them one counter to share."""
-    settings = model.deepspeed_settings
+    settings = policies.deepspeed_settings
 
     def small_parts(config):
         found = settings(config)
         return found | {"zero_optimization": found["zero_optimization"] | {"sub_group_size": 5000}}
 
-    monkeypatch.setattr(model, "deepspeed_settings", small_parts)
+    monkeypatch.setattr(policies, "deepspeed_settings", small_parts)
     policy = Policy(odd_config(odd, 3))
     checkpoint.load(policy, checkpoint.newest(of_two / "zero-3"))
     assert len(policy.adamw.state) > 1

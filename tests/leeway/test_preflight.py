@@ -115,7 +115,7 @@ def test_a_dry_run_goes_on_with_config_json_alone(folder, write):
     )
     said = preflight(config, dry_run=True)
     assert said[0].startswith(unseen)
-    assert said[-1].startswith("checked: all 1 rows")
+    assert said[-1].startswith("checked: all 1 row:")
     for name in TOKENIZER:
         (folder / name).unlink()
     said = preflight(config, dry_run=True)
