@@ -10,24 +10,20 @@ LIKE_UP = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(''); 
 
 
 def test_the_small_disk_goes_when_the_run_has_left(tmp_path, monkeypatch):
-    left, leave = [], run._leave
+    started, at_work = [], []
 
     def like_up(_):
         (tmp_path / "night").mkdir()
         return [sys.executable, "-c", LIKE_UP, str(tmp_path / "night" / "config.toml")]
 
-    def leave_too(process):
-        leave(process)
-        left.append("the run")
-
     @contextmanager
     def disk(_):
         yield
-        left.append("the disk")
+        at_work.append(started[0].poll() is None)
 
     monkeypatch.setattr(run, "leaving_with_parent", like_up)
-    monkeypatch.setattr(run, "_leave", leave_too)
     monkeypatch.setattr(run, "small_disk", disk)
     with run.begun("night", tmp_path, ["tiny"], []) as (_, process):
+        started.append(process)
         assert process.poll() is None
-    assert left == ["the run", "the disk"]
+    assert at_work == [False]
