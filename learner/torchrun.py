@@ -27,6 +27,7 @@ def main() -> int:
         print(f"rank {rank} was the first to fail, with exit code {failure.exitcode}", file=sys.stderr, flush=True)
         if failure.exitcode < 0:
             _die_of(-failure.exitcode)
+            return 128 - failure.exitcode  # as shells say it: a container's first process cannot kill itself
         return failure.exitcode
     except SignalException:
         return STOPPED

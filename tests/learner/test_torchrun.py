@@ -42,3 +42,15 @@ def test_one_that_is_told_to_leave_ends_as_a_stopped_role_does(tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == STOPPED
+
+
+def test_a_process_that_cannot_kill_itself_as_its_rank_was_killed_ends_as_shells_say_it(monkeypatch):
+    from leeway_rl.learner import torchrun
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+    def ranks():
+        raise ChildFailedError("rank.py", {0: ProcessFailure(0, 4711, -signal.SIGKILL, "no file")})
+
+    monkeypatch.setattr("torch.distributed.run.main", ranks)
+    monkeypatch.setattr(torchrun, "_die_of", lambda number: None)  # as in a container's first process
+    assert torchrun.main() == 137
