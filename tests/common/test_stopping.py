@@ -42,7 +42,9 @@ def test_a_command_that_nobody_reads_any_more_leaves_with_120():
 def test_a_command_whose_streams_were_closed_before_it_began_leaves_with_its_code(tmp_path):
     program = f"{sys.executable} -c 'from leeway_rl.common.stopping import leave; leave(3)'"
     for closed in (">&-", "2>&-", ">&- 2>&-"):
-        done = subprocess.run(f"{program} {closed}", shell=True, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            f"{program} {closed}", shell=True, capture_output=True, text=True, timeout=60, check=False
+        )
         assert (done.returncode, done.stderr) == (3, "")
 
 
