@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...common.children import leave_with_parent
 from ...common.errors import told
+from ...common.stopping import leave
 from ..running.trackers import TRACKERS
 
 parser = argparse.ArgumentParser(prog="leeway tracking", description=__doc__)
@@ -32,4 +33,4 @@ if __name__ == "__main__":
         leave_with_parent()
         if os.getppid() != int(os.environ["LEEWAY_SUPERVISOR"]):
             sys.exit(1)
-    sys.exit(told("leeway track", main))
+    leave(told("leeway track", main))

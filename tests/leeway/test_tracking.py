@@ -3,16 +3,20 @@ a rollback repeats is sent again."""
 
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from leeway_rl.common.config import compose
-from leeway_rl.common.errors import ConfigError
+from leeway_rl.common.errors import ConfigError, RunExistsError
 from leeway_rl.common.files import write_whole
 from leeway_rl.common.ledger import Ledger
+from leeway_rl.common.locks import only_writer
 from leeway_rl.common.metrics import read_steps
 from leeway_rl.common.samples import FILE, line_of
 from leeway_rl.leeway.reporting.pictures import PANELS
@@ -129,6 +133,23 @@ def test_a_tracker_goes_on_where_it_stopped_and_is_sent_again_what_a_rollback_re
     following.follow("wandb", folder, "leeway", wait=True)
     steps = [(5, 2, 202), (6, 3, 203), (7, 4, 204), (8, 5, 205)]
     assert kept.sent == ["resumed at step 2", "η = 3", *steps, "finished"]
+
+
+def test_a_tracker_that_is_told_to_leave_at_its_very_end_keeps_its_code(run, tmp_path):
+    folder = run[0]
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal\n"
+        "class Last:\n"
+        "    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGTERM):\n"
+        "        kill(pid, number)  # the interpreter has its own handlers back\n"
+        "last = Last()\n"
+    )
+    command = [sys.executable, "-m", "leeway_rl.leeway.tracking", "trackio", str(folder), "--project", "mine"]
+    here = {name: text for name, text in os.environ.items() if name != "LEEWAY_SUPERVISOR"}
+    (folder / "trackers").mkdir(exist_ok=True)
+    with only_writer(folder / "trackers/trackio.lock", "it", error=RunExistsError):
+        done = subprocess.run(command, env=here | {"PYTHONPATH": str(tmp_path)}, timeout=60, check=False)
+    assert done.returncode == RunExistsError.exit_code
 
 
 def test_a_rollback_that_is_seen_as_it_happens_is_sent_again_too(run, reader):
