@@ -9,7 +9,7 @@ lengths, and of its square only the half that causality leaves.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 
@@ -27,11 +27,11 @@ class Sizes:
 
 
 def sizes_of(keys: Mapping[str, Any]) -> Sizes | None:
-    """The sizes in the keys of a config.json; None where one is missing. Whether the layers are of Llama's kind is not
+    """The sizes in the keys of a config.json; None where one is missing or no size. Whether the layers are of Llama's kind is not
     said there: ``layer_weights`` tells it, compared with the model's own."""
     try:
         heads, hidden = int(keys["num_attention_heads"]), int(keys["hidden_size"])
-        return Sizes(
+        found = Sizes(
             layers=int(keys["num_hidden_layers"]),
             hidden=hidden,
             intermediate=int(keys["intermediate_size"]),
@@ -40,8 +40,9 @@ def sizes_of(keys: Mapping[str, Any]) -> Sizes | None:
             head_dim=int(keys.get("head_dim") or hidden // heads),
             vocabulary=int(keys["vocab_size"]),
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
+    return found if min(astuple(found)) > 0 else None
 
 
 def layer_weights(shape: Sizes) -> int:

@@ -24,7 +24,7 @@ def context_of(keys: Mapping[str, Any]) -> Context | None:
     plain = keys.get("max_position_embeddings")
     if not isinstance(plain, int):
         return None
-    rope = keys.get("rope_parameters") or keys.get("rope_scaling") or {}
+    rope = _rope(keys)
     kind, factor = rope.get("rope_type") or rope.get("type"), rope.get("factor")
     before, name = plain, "max_position_embeddings"
     if kind == "yarn":
@@ -56,7 +56,7 @@ def why_not_packed(keys: Mapping[str, Any], longest: int) -> str | None:
     ``original_max_position_embeddings``. So a short response would get other log-probabilities beside a long one than
     alone, as it was sampled.
     """
-    for rope in _ropes(keys.get("rope_parameters") or keys.get("rope_scaling") or {}):
+    for rope in _ropes(_rope(keys)):
         kind = rope.get("rope_type") or rope.get("type")
         original = rope.get("original_max_position_embeddings") or keys.get("original_max_position_embeddings")
         if kind in ("longrope", "su") and original is not None and longest > original:
@@ -66,6 +66,11 @@ def why_not_packed(keys: Mapping[str, Any], longest: int) -> str | None:
                 "(data.max_prompt_tokens + train.max_response_tokens) it can be trained"
             )
     return None
+
+
+def _rope(keys: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = keys.get("rope_parameters") or keys.get("rope_scaling")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _ropes(found: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:

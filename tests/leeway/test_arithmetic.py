@@ -121,6 +121,30 @@ def test_a_model_of_unknown_shape_is_called_unknown(tmp_path):
     assert "(1 + 1) x 16 = 32" in page
 
 
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"moe_num_experts": [64, 64]}, "has experts (moe_num_experts in its config.json)"),
+        ({"num_experts": "8"}, "has experts (num_experts in its config.json)"),
+        ({"num_attention_heads": 0}, "does not say its sizes"),
+        ({"num_hidden_layers": 0}, "does not say its sizes"),
+        ({"head_dim": "wide"}, "does not say its sizes"),
+    ],
+)
+def test_what_is_no_size_in_config_json_is_called_so(keys, why, tiny_model, tmp_path):
+    (tmp_path / "config.json").write_text((tiny_model / "config.json").read_text())
+    change(tmp_path / "config.json", **keys)
+    assert shape_of(str(tmp_path)) is None
+    assert why in why_unknown(str(tmp_path))
+
+
+@pytest.mark.parametrize("keys", [{"rope_scaling": "yarn", "rope_parameters": None}, {"model_type": ["qwen2"]}])
+def test_a_key_of_another_type_does_not_end_a_plan_with_a_trace(keys, tiny_model, tmp_path):
+    (tmp_path / "config.json").write_text((tiny_model / "config.json").read_text())
+    change(tmp_path / "config.json", **keys)
+    assert shape_of(str(tmp_path)) is not None
+
+
 def test_experts_are_not_counted_as_if_there_were_one(tiny_model, tmp_path):
     keys = json.loads((tiny_model / "config.json").read_text()) | {"num_experts": 8}
     (tmp_path / "config.json").write_text(json.dumps(keys))

@@ -98,7 +98,7 @@ def shape_of(model_path: str) -> Shape | None:
     sizes = sizes_of({**keys, "num_key_value_heads": keys.get("num_key_value_heads") or heads})
     if sizes is None:
         return None
-    kind = keys.get("model_type")
+    kind = str(keys.get("model_type"))
     tied = bool(keys.get("tie_word_embeddings", kind in TIED))
     counted = _counted(folder, whole=not is_hub_name(model_path))
     parameters = counted or parameters_of(
@@ -123,7 +123,8 @@ def why_unknown(model_path: str) -> str:
 
 
 def _experts(keys: Mapping[str, Any]) -> str | None:
-    return next((name for name in _EXPERTS if (keys.get(name) or 0) > 1), None)
+    # Some models have a list of them, of text and of pictures.
+    return next((name for name in _EXPERTS if str(keys.get(name) or 0) not in ("0", "1")), None)
 
 
 def _counted(folder: Path, *, whole: bool) -> int | None:
