@@ -27,8 +27,8 @@ class Sizes:
 
 
 def sizes_of(keys: Mapping[str, Any]) -> Sizes | None:
-    """The sizes in the keys of a config.json; None where one is missing or no size. Whether the layers are of Llama's kind is not
-    said there: ``layer_weights`` tells it, compared with the model's own."""
+    """The sizes in the keys of a config.json; None where one is missing or no size. Whether the layers are of Llama's
+    kind is not said there: ``layer_weights`` tells it, compared with the model's own."""
     try:
         heads, hidden = int(keys["num_attention_heads"]), int(keys["hidden_size"])
         found = Sizes(

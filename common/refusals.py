@@ -27,6 +27,8 @@ _BY_TEXT = {
     "invalid username-password": _BY_CODE["WRONGPASS"],
     "DB index is out of range": "has no database of this number: leave it out of the address, or raise its databases",
     "max number of clients reached": "has as many connections as it takes: raise its maxclients",
+    "Too many connections": "is asked over every connection that max_connections in the address allows this process, "
+    "and more are needed: allow more, or leave it out",
     "unknown command": "does not know a command that we need: it is a Sentinel, a proxy, or older than Redis 7.0; "
     "for Sentinels write redis+sentinel:// in the address",
 }

@@ -6,7 +6,7 @@ import pytest
 from leeway_rl.common import address
 from leeway_rl.common.errors import BrokerError
 from leeway_rl.common.queue.client import pool_of
-from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.connection import Connection, RedisError, refused_or_lost
 
 from tests.integration.tls import make_certificate
 
@@ -178,4 +178,13 @@ def test_sentinels_that_do_not_answer_are_named_in_words():
 def test_one_connection_is_enough_where_the_address_says_so(redis_url):
     connection = Connection(f"{redis_url}?max_connections=1", "r", connect_s=0.5)
     assert connection.redis.ping()
+    connection.close()
+
+
+def test_too_few_connections_for_a_process_are_told_apart_from_a_lost_server(redis_url):
+    connection = Connection(f"{redis_url}?max_connections=1", "r", connect_s=0.5, retry_s=0.0)
+    with connection.redis.client() as held, pytest.raises(RedisError) as caught:
+        held.ping()
+        connection.redis.ping()
+    assert "max_connections in the address" in refused_or_lost(caught.value)
     connection.close()
