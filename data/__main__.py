@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from ..common.errors import DataError, told
 from ..common.files import path_of
 from ..common.locks import only_writer
-from ..common.stopping import STOPPED, leave, stoppable
+from ..common.stopping import STOPPED, stoppable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -202,4 +202,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

@@ -6,6 +6,7 @@ means do. The interval of the difference is a bootstrap over problems.
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.table import Table
 from ..common import tables
 from ..common.errors import DataError, told
 from ..common.files import path_of
-from ..common.stopping import leave, stoppable
+from ..common.stopping import stoppable
 from .estimators import Estimate, bootstrap
 from .folder import read_json
 from .pairs import paired
@@ -161,4 +162,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

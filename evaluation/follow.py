@@ -14,6 +14,7 @@ in between are left out.
 import json
 import logging
 import shutil
+import sys
 import threading
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from ..common.queue.learner import LearnerQueue
 from ..common.queue.rollout import RolloutQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
-from ..common.stopping import STOPPED, leave, stoppable
+from ..common.stopping import STOPPED, stoppable
 from ..common.weights import FlatWeights, Stamp, WeightReader, stamp_of
 from .folder import read_json, same_or_refused
 from .progress import progress
@@ -276,4 +277,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

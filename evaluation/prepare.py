@@ -18,7 +18,7 @@ from ..common.errors import ConfigError, DataError, told
 from ..common.files import path_of, whole_file
 from ..common.limits import MOST_RESPONSES
 from ..common.rows import ENDINGS, Columns
-from ..common.stopping import leave, stoppable
+from ..common.stopping import stoppable
 from ..common.texts import flaw
 from .benchmarks import BENCHMARKS, GYM, Benchmark, Window, columns_of, problem_of
 from .folder import read_json, read_of, refuse_changed, refuse_other, write_json
@@ -278,4 +278,4 @@ def _day_of(key: str, text: str) -> date:
 
 
 if __name__ == "__main__":
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

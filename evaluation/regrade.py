@@ -19,7 +19,7 @@ from ..common.config import Verifier
 from ..common.errors import DataError, told
 from ..common.files import path_of
 from ..common.fingerprint import judged_by
-from ..common.stopping import leave, stoppable
+from ..common.stopping import stoppable
 from .folder import read_json
 from .golds import Gold, Source, matched
 from .problems import ORIGIN
@@ -129,4 +129,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

@@ -7,6 +7,7 @@ imports follow.
 from __future__ import annotations
 
 import logging
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from ..common.prompts import decoder_of
 from ..common.queue.learner import LearnerQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
-from ..common.stopping import STOPPED, leave, stoppable
+from ..common.stopping import STOPPED, stoppable
 from ..common.weights import Stamp, WeightPublisher
 from .folder import same_or_refused
 from .progress import progress
@@ -170,4 +171,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

@@ -5,6 +5,7 @@ The name of a benchmark is the part of a problem's id before the first ``/``. A 
 """
 
 import argparse
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from ..common.errors import DataError, told
 from ..common.files import path_of
 from ..common.pass_at_k import pass_at_k, powers_of_two
-from ..common.stopping import leave, stoppable
+from ..common.stopping import stoppable
 from .estimators import avg_at_n, bootstrap
 from .folder import read_json, write_json
 from .record import Record, with_identities
@@ -143,4 +144,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

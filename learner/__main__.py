@@ -3,6 +3,7 @@ and the heavy imports follow."""
 
 import argparse
 import os
+import sys
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ..common.preflight.model import check_model, check_reference
 from ..common.queue.learner import LearnerQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
-from ..common.stopping import leave, stoppable
+from ..common.stopping import stoppable
 
 
 def only_learner(folder: Path) -> AbstractContextManager[object]:
@@ -101,4 +102,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

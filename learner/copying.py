@@ -24,7 +24,7 @@ from ..common.elsewhere.place import TRIES, WAIT_S, OutOfReach, Place
 from ..common.errors import ConfigError, DataError, told
 from ..common.files import checksum, path_of
 from ..common.json_text import line_of_ours
-from ..common.stopping import leave, stoppable
+from ..common.stopping import stoppable
 from ..common.tail import lines_backwards, whole_lines
 from ..common.wording import counted
 from . import keeping
@@ -295,4 +295,4 @@ def as_text(order: Order) -> str:
 
 
 if __name__ == "__main__":
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

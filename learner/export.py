@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..common.errors import ConfigError, DataError, told
 from ..common.files import path_of
 from ..common.ledger import read, refuse_other_format
 from ..common.metrics import read_steps
-from ..common.stopping import leave, stoppable
+from ..common.stopping import stoppable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -232,4 +233,4 @@ def _exported(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..common.keys import Keys
 from ..common.ledger import Ledger, read
 from ..common.lineage import Ancestor, as_json, changes, lineage_of
 from ..common.settings import written
-from ..common.stopping import leave, stoppable
+from ..common.stopping import stoppable
 from .export import checkpoint_of, config_of
 
 FIXED = {
@@ -271,4 +272,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

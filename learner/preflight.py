@@ -14,7 +14,6 @@ from ..common.errors import DataError, told
 from ..common.preflight.hub import folder_of
 from ..common.preflight.model import load_tokenizer_of, refuse_other_tokens
 from ..common.preflight.tokens import hide_torch
-from ..common.stopping import leave
 from .flow.prompts import prompts_of
 
 ROWS = {"file": 20_000, "reasoning_gym": 200}
@@ -54,4 +53,4 @@ def _look_at(config: Config, data: Data, tokenizer: Any, vocabulary: int | None)
 
 if __name__ == "__main__":
     hide_torch()
-    leave(told("", lambda: print(json.dumps(look(parse(sys.stdin.read()))))))
+    sys.exit(told("", lambda: print(json.dumps(look(parse(sys.stdin.read()))))))

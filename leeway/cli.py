@@ -2,13 +2,14 @@
 ``commands/``."""
 
 import os
-from typing import Annotated, NoReturn
+import sys
+from typing import Annotated
 
 import typer
 
 from .. import __version__
 from ..common.errors import BrokerError, told
-from ..common.stopping import leave, stoppable
+from ..common.stopping import stoppable
 from .commands import keep, look, model, plan, run, study, task
 
 app = typer.Typer(
@@ -47,22 +48,17 @@ def leeway(
     """Asynchronous RL post-training with a staleness bound you can turn. Start with: leeway up --preset tiny"""
 
 
-def main() -> NoReturn:
+def main() -> None:
     """The console script. A ``LeewayError`` becomes one line and its exit code; SIGTERM and Ctrl-C become
     ``STOPPED``."""
     # Neither the processes that we start nor those that they start may import a module from the user's current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
-    leave(stoppable(lambda: told("leeway", _command)))
+    sys.exit(stoppable(lambda: told("leeway", _command)))
 
 
-def _command() -> int:
+def _command() -> None:
     try:
         app()
-        return 0
-    except SystemExit as end:  # typer's way to end, also where all went well
-        if not isinstance(end.code, int):
-            raise
-        return end.code
     except Exception as error:
         from ..common.queue.connection import RedisError, refused_or_lost
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager, closing, nullcontext
 from math import prod
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from ..common.preflight.model import check_model
 from ..common.queue.rollout import RolloutQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
-from ..common.stopping import leave, stoppable
+from ..common.stopping import stoppable
 from ..common.weights import DTYPE_BYTES
 from ..common.weights.node_folder import name_of, place
 
@@ -108,4 +109,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

@@ -1,5 +1,6 @@
 """``leeway verifier``: one verifier worker and its grading processes. Arguments are parsed before heavy imports."""
 
+import sys
 from contextlib import nullcontext
 
 from ..common.config import Config, expand
@@ -7,7 +8,7 @@ from ..common.preflight.tokens import hide_torch
 from ..common.queue.verifier import VerifierQueue
 from ..common.role import role_parser, run_role
 from ..common.service import Service
-from ..common.stopping import leave, stoppable
+from ..common.stopping import stoppable
 
 
 def work(queue: VerifierQueue, service: Service, config: Config) -> None:
@@ -34,4 +35,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     hide_torch()  # What needs torch to grade is a process of its own.
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

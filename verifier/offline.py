@@ -17,6 +17,7 @@ import argparse
 import codecs
 import json
 import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ from ..common.fingerprint import fingerprint, judged_by
 from ..common.ground_truth import CODE, MATH, SOLUTION, ground_truth_of
 from ..common.json_text import NotUtf8, parsed
 from ..common.locks import hold
-from ..common.stopping import STOPPED, leave, stoppable
+from ..common.stopping import STOPPED, stoppable
 from ..common.texts import flaw
 from ..common.types import Verdict, VerdictKind
 from .code.tests import parse_tests
@@ -276,4 +277,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(stoppable(main))
+    sys.exit(stoppable(main))

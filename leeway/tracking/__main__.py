@@ -3,13 +3,13 @@ start it again when it dies, and go on without it when that does not help."""
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
 
 from ...common.children import leave_with_parent
 from ...common.errors import told
-from ...common.stopping import leave
 from ..running.trackers import TRACKERS
 
 parser = argparse.ArgumentParser(prog="leeway tracking", description=__doc__)
@@ -33,4 +33,6 @@ if __name__ == "__main__":
         leave_with_parent()
         if os.getppid() != int(os.environ["LEEWAY_SUPERVISOR"]):
             sys.exit(1)
-    leave(told("leeway track", main))
+    ended = told("leeway track", main)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # an interpreter that winds down has no handler of ours any more
+    sys.exit(ended)
