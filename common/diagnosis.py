@@ -267,7 +267,7 @@ def _work(now: Snapshot, role: str, stream: str, works: str, what: str) -> str:
     queued, lost = now.queued[stream], now.held_by_lost.get(stream, 0)
     worked = now.under_way[stream] - lost
     waits = f"a worker that is gone until {'its lease ends' if lost == 1 else 'their leases end'}"
-    stopped = f"; {_asleep(now, role)}" if _asleep(now, role) else ""
+    stopped = f"; {asleep_here}" if (asleep_here := _asleep(now, role)) else ""
     if not lost:
         return f"{works} {worked} of {counted(queued, what)}{stopped}"
     if not worked:

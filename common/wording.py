@@ -1,5 +1,7 @@
 """Makes English for people of what the roles say as data: what they do, times and sizes. Pure."""
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from .activity import Activity, Doing
@@ -57,6 +59,13 @@ def _told(doing: Doing, how_long: str) -> str:
 def counted(number: int, one: str, many: str = "") -> str:
     """A number of things: "1 group", "2 groups". ``many`` is the plural where it is not ``one`` and an s."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def guess(name: str, known: Sequence[str], cutoff: float = 0.6) -> str:
+    """The end of a message about an unknown ``name``: which of the ``known`` may be meant; empty where none is near.
+    ``cutoff``: how near, as ``difflib`` measures it."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def age(seconds: float) -> str:

@@ -1,6 +1,5 @@
 """Composes presets (TOML) from left to right, then sets single keys. The last value of a key wins."""
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 
 from ..errors import ConfigError
 from ..settings import read
+from ..wording import guess
 from .locating import Layer, refuse_unknown, said_of, where
 from .section import PRESETS, expand
 from .user_code import code_from, placed
@@ -52,11 +52,9 @@ def _preset_layer(name: str) -> Layer:
     try:
         text = path.read_text()
     except OSError as error:
-        close = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.5)
-        guess = f"; did you mean {close[0]!r}?" if close else ""
         raise ConfigError(
             f"preset {name!r}: cannot read {path} ({error.strerror}); shipped presets: {', '.join(preset_names())}"
-            f"{guess}"
+            f"{guess(name, preset_names(), cutoff=0.5)}"
         ) from error
     # The folder as it was named and not where the file itself is: a ConfigMap that is mounted into a pod is a folder of
     # links to another one, whose name differs from pod to pod.

@@ -1,11 +1,11 @@
 """The sections on what is optimised: the loss with its advantages and corrections, and the entropy's control."""
 
-import difflib
 from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
 from ..errors import ConfigError
+from ..wording import guess
 from .section import Section
 
 Loss = Literal["magic", "grpo", "pg", "gspo", "cispo", "dr_grpo", "dppo", "dis"]
@@ -91,10 +91,9 @@ class Objective(Section):
         known = get_args(Loss)
         if loss in known or ":" in loss.strip(":"):
             return loss
-        close = difflib.get_close_matches(loss, known, n=1)
         raise ValueError(
             f"expected one of {', '.join(known)}, or path/to/file.py:function or package.module:function for a loss of "
-            "yours" + (f"; did you mean {close[0]!r}?" if close else "")
+            "yours" + guess(loss, known)
         )
 
     @property

@@ -22,6 +22,7 @@ from ..config import expand
 from ..errors import ConfigError
 from ..files import checksum
 from ..fingerprint import PACKAGE, fingerprint
+from ..wording import guess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +80,9 @@ class Loader:
             self._roots.add(offered[use].module.partition(".")[0])
             return offered[use].load()
         known = sorted({*self._kind.others, *self._kind.shipped, *offered})
-        close = difflib.get_close_matches(use, known, n=1)
-        guess = f"; did you mean {close[0]!r}?" if close else ""
         raise ConfigError(
             f"{section}: {key} = {use!r}: nothing is called so; known: {', '.join(known)}; a {thing} of yours "
-            f"is path/to/file.py:{thing} or package.module:{thing}{guess}"
+            f"is path/to/file.py:{thing} or package.module:{thing}{guess(use, known)}"
         )
 
     def _file(self, path: Path) -> ModuleType:
