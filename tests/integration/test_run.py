@@ -137,6 +137,10 @@ def test_status_of_a_finished_run_says_so(finished):
     shown = leeway("status", cwd=home)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.strip() == "run first is finished; its report is runs/first/report.html"
+    shown = leeway("status", "first", "--json", cwd=home)
+    found = json.loads(shown.stdout)
+    assert (shown.returncode, found["situation"], found["stalled"]) == (0, "finished", False)
+    assert (found["state"]["step"], found["state"]["steps"]) == (6, 6)
 
 
 def test_a_complete_run_has_nothing_to_resume(finished):
