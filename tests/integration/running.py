@@ -92,7 +92,14 @@ def kill(pid: int) -> None:
 def paused(folder: Path) -> Iterator[Roles]:
     """Let a run under ``leeway up`` finish no more than is under way: commands take their time to start, and a run of a
     few steps would be through before they are asked."""
+    with pause(folder) as bus:
+        yield bus
+        bus.desk.set_control("paused", "0")
+
+
+@contextmanager
+def pause(folder: Path) -> Iterator[Roles]:
+    """The same, and the run stays as it is: somebody else lets it go on."""
     with closing(Roles(Connection((folder / "redis-url").read_text().strip(), folder.name, retry_s=0.0))) as bus:
         bus.desk.set_control("paused", "1")
         yield bus
-        bus.desk.set_control("paused", "0")

@@ -30,7 +30,7 @@ from tests.integration.running import SMALL, environment, last_checksum, metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-STEPS = 5
+STEPS = 8
 STRICT = [*SMALL, *("--set", "flow.max_staleness=0", "--set", f"train.steps={STEPS}")]
 ASKING = (["status", "frozen"], ["set", "max-staleness", "1"], ["doctor", "--quick", "--json", "--role", "rollout"])
 ROLES = ("learner", "rollout", "verifier", "desk")

@@ -13,7 +13,7 @@ import pytest
 from leeway_rl.leeway.running.server import free_port
 from leeway_rl.studies.catalogue import STUDIES as CATALOGUE
 
-from tests.integration.running import leeway, metrics, start
+from tests.integration.running import leeway, metrics, paused, start
 from tests.integration.test_elsewhere import COMMANDS as ELSEWHERE
 from tests.integration.test_elsewhere import START as BEGIN_ELSEWHERE
 from tests.integration.test_end_to_end import COMMANDS as END_TO_END
@@ -52,7 +52,7 @@ BEFORE = [
     "leeway up --preset skywork-or1-32b --dry-run",
 ]
 DURING = [
-    "leeway pause",  # first, so that the run cannot end before the others have been tried
+    "leeway pause",
     "leeway status",
     "leeway status --run runs/my-run",
     "leeway status --json",
@@ -298,9 +298,10 @@ def test_the_commands_around_a_run(tmp_path, short, wait_until):
         assert leeway(*words_of(command, short), cwd=tmp_path).returncode == 0, command
     running = start(*words_of(RUN, short), cwd=tmp_path)
     wait_until(lambda: len(metrics(tmp_path / "runs/my-run")) >= 1, "the first step", 300)
-    for command in DURING:
-        done = leeway(*words_of(command, short), cwd=tmp_path)
-        assert done.returncode == 0, command + done.stdout + done.stderr
+    with paused(tmp_path / "runs/my-run"):
+        for command in DURING:
+            done = leeway(*words_of(command, short), cwd=tmp_path)
+            assert done.returncode == 0, command + done.stdout + done.stderr
     said, _ = running.communicate(timeout=600)
     assert running.returncode == 0, said
     for command in AFTER:

@@ -29,7 +29,7 @@ def test_roles_that_are_asked_to_stop_end_with_130_and_a_finished_run_with_0(sig
     run = f"asked-{signum.name}-{os.getpid()}"
     at = ["--run", run, "--redis-url", redis_url]
     folder = tmp_path / "runs" / run
-    steps, bus = ["--set", "train.steps=8"], Roles(Connection(redis_url, run))
+    steps, bus = ["--set", "train.steps=24"], Roles(Connection(redis_url, run))
     roles = [start("learner", *at, *SMALL, *steps, cwd=tmp_path), *workers(at, tmp_path)]
     try:
         wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 300)
@@ -40,11 +40,11 @@ def test_roles_that_are_asked_to_stop_end_with_130_and_a_finished_run_with_0(sig
         assert [ended(role)[0] for role in roles[1:]] == [130, 130]
         roles[0].send_signal(signum)
         assert ended(roles[0])[0] == 130
-        assert len(metrics(folder)) < 8
+        assert len(metrics(folder)) < 24
         audited, made = leeway("audit", run, cwd=tmp_path), len(metrics(folder))
-        assert audited.stdout.startswith(f"run {run} is stopped at step {made} of 8: "), audited.stdout
+        assert audited.stdout.startswith(f"run {run} is stopped at step {made} of 24: "), audited.stdout
         assert (audited.returncode, "audit passed for what is there" in audited.stdout) == (6, True)
-        assert leeway("runs", cwd=tmp_path).stdout.splitlines()[1].split()[:3] == [run, "stopped", f"{made}/8"]
+        assert leeway("runs", cwd=tmp_path).stdout.splitlines()[1].split()[:3] == [run, "stopped", f"{made}/24"]
         bus.desk.set_control("paused", "0")
         roles = [start("learner", *at, cwd=tmp_path), *workers(at, tmp_path)]
         assert [ended(role)[0] for role in roles] == [0, 0, 0]
@@ -53,7 +53,7 @@ def test_roles_that_are_asked_to_stop_end_with_130_and_a_finished_run_with_0(sig
             role.kill()
             role.wait()
         bus.close()
-    assert len(metrics(folder)) == 8
+    assert len(metrics(folder)) == 24
 
 
 def workers(at, folder):

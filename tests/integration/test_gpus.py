@@ -4,13 +4,14 @@ torch finds none of them, so all compute on the CPU, as ``placement = "auto"`` a
 import json
 import os
 import subprocess
+from contextlib import suppress
 
 import psutil
 import pytest
 from leeway_rl.leeway.running.server import free_port
 
 from tests.gpus import with_gpus
-from tests.integration.running import SMALL, command, environment, kill, leeway, metrics, role_pids
+from tests.integration.running import SMALL, command, environment, kill, leeway, metrics, paused, role_pids
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 RANKS = ["--set", "train.ranks=2", "--set", "train.zero_stage=1"]
@@ -29,28 +30,31 @@ def start(words, cwd, **variables):
 
 def visible(run, role, cwd):
     """What ``CUDA_VISIBLE_DEVICES`` is in each process of a role."""
-    return [psutil.Process(pid).environ().get("CUDA_VISIBLE_DEVICES") for pid in role_pids(run, role, cwd)]
+    found = []
+    for pid in role_pids(run, role, cwd):
+        with suppress(psutil.NoSuchProcess):  # it was leaving
+            found.append(psutil.Process(pid).environ().get("CUDA_VISIBLE_DEVICES"))
+    return found
 
 
 def test_the_processes_of_a_run_see_their_own_gpus_and_those_that_are_started_again_the_same(tmp_path, wait_until):
-    path = with_gpus(tmp_path / "bin", 2)
+    path, folder = with_gpus(tmp_path / "bin", 2), tmp_path / "runs/placed"
     running = start(["up", "--run", "placed", *SMALL, *RANKS], tmp_path, PATH=path)
     try:
-        wait_until(lambda: len(metrics(tmp_path / "runs/placed")) >= 1, "the first step", 300)
-        assert visible("placed", "learner", tmp_path) == ["0,1"] * 3  # torchrun and its two ranks
-        assert visible("placed", "rollout", tmp_path) == [""]  # the torch engine computes on the CPU
-        assert visible("placed", "verifier", tmp_path)[0] == ""
-        for role in ("learner", "rollout"):
-            before = role_pids("placed", role, tmp_path)
-            kill(before[0])
-            wait_until(
-                lambda role=role, before=before: (
-                    set(role_pids("placed", role, tmp_path)) - set(before) or running.poll() is not None
-                ),
-                f"the {role} is started again",
-                120,
-            )
-            assert set(visible("placed", role, tmp_path)) == {"0,1" if role == "learner" else ""}
+        wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 300)
+        with paused(folder):
+            assert visible("placed", "learner", tmp_path) == ["0,1"] * 3  # torchrun and its two ranks
+            assert visible("placed", "rollout", tmp_path) == [""]  # the torch engine computes on the CPU
+            assert visible("placed", "verifier", tmp_path)[0] == ""
+            for role in ("learner", "rollout"):
+                before = role_pids("placed", role, tmp_path)
+                kill(before[0])
+                wait_until(
+                    lambda role=role, before=before: set(role_pids("placed", role, tmp_path)) - set(before),
+                    f"the {role} is started again",
+                    120,
+                )
+                assert set(visible("placed", role, tmp_path)) == {"0,1" if role == "learner" else ""}
         said, _ = running.communicate(timeout=600)
         assert running.returncode == 0, said
     finally:

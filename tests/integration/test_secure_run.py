@@ -52,7 +52,7 @@ def test_every_role_works_over_tls_under_its_own_user_and_leaves_no_password(url
         )
         return done.returncode, done.stdout + done.stderr
 
-    assert leeway("create", "--run", "safe", *SMALL, "--set", "train.steps=3")[0] == 0
+    assert leeway("create", "--run", "safe", *SMALL, "--set", "train.steps=12")[0] == 0
     bus = Roles(Connection(urls["desk"], "safe"))
     logs = {role: open(home / f"{role}.log", "w") for role in USERS}  # noqa: SIM115
     try:
