@@ -23,7 +23,7 @@ setup: .venv/.ready
 	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
-demo: setup  ## the tiny preset, end to end, in about three minutes
+demo: setup  ## the tiny preset, end to end, in one to three minutes
 	$(BIN)/leeway up --preset tiny
 
 smollm2: setup  ## SmolLM2-135M through real vLLM on the CPU; takes about half an hour
