@@ -13,7 +13,7 @@ from typing import IO
 import typer
 
 from ...common import address, exporter
-from ...common.errors import AuditError, ConfigError, DataError, RoleDiedError, RunExistsError
+from ...common.errors import AuditError, BrokerError, ConfigError, DataError, RoleDiedError, RunExistsError
 from ...common.queue.connection import RedisError
 from ...common.queue.desk import DeskQueue
 from ...common.stopping import STOPPED
@@ -160,7 +160,7 @@ def ended(role: Role) -> int | None:
 
 def mend(role: Role, queue: DeskQueue, progress: int) -> None:
     """Start a role again that has ended although its run goes on. ``progress`` is what the run has done so far, by any
-    measure. ``RoleDiedError`` where another start would not help."""
+    measure. ``RoleDiedError`` where another start would not help, and ``BrokerError`` where that is for Redis."""
     if not role.essential:
         mend_beside(role)
         return
@@ -176,10 +176,11 @@ def mend(role: Role, queue: DeskQueue, progress: int) -> None:
                 return
         except RedisError:
             return  # the next look will tell
-    quick = time.monotonic() - role.started < QUICK_S and progress == role.progress_at_death
+    for_redis = code == BrokerError.exit_code  # then it has asked again for broker.retry_s, which is not quick
+    quick = (for_redis or time.monotonic() - role.started < QUICK_S) and progress == role.progress_at_death
     role.quick_deaths, role.progress_at_death = role.quick_deaths + 1 if quick else 1, progress
     if role.quick_deaths > QUICK_DEATHS:
-        raise RoleDiedError(f"{role.quick_deaths} times in a row: {words}")
+        raise (BrokerError if for_redis else RoleDiedError)(f"{role.quick_deaths} times in a row: {words}")
     typer.echo(f"{words}; it is started again", err=True)
     role.start()
 

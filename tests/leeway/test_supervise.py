@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from leeway_rl.common.errors import DataError, RoleDiedError
+from leeway_rl.common.errors import BrokerError, DataError, RoleDiedError
 from leeway_rl.leeway.running.supervise import DEATHS_BESIDE, QUICK_DEATHS, QUICK_S, Role, mend
 
 
@@ -43,6 +43,15 @@ def test_one_that_takes_minutes_to_fail_is_given_up_too(dying):
         mended(role)
     role.started -= QUICK_S / 2
     with pytest.raises(RoleDiedError):
+        mended(role)
+
+
+def test_what_redis_refuses_for_long_is_given_up_with_the_exit_code_of_redis(dying):
+    role = dying(BrokerError.exit_code)
+    for _ in range(QUICK_DEATHS):
+        role.started -= 2 * QUICK_S  # it asks again for broker.retry_s before it ends
+        mended(role)
+    with pytest.raises(BrokerError, match="6 times in a row: rollout-0 died: it ended with code 4: no such engine"):
         mended(role)
 
 
