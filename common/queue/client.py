@@ -9,6 +9,7 @@ of its own, and asks COMMAND, which a user needs a right for; its ``SentinelConn
 connection is taken from the pool, but a command that is tried again goes to the server of before.)
 """
 
+import copy
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -70,8 +71,7 @@ class Patience(Retry):
     def call_with_retry(self, do: Any, fail: Any, is_retryable: Any = None, with_failure_count: bool = False) -> Any:
         began = time.monotonic()
         if self._given_up is not None and began - self._given_up[1] < ANSWER_S:
-            error = self._given_up[0]
-            raise type(error)(*error.args)
+            raise copy.copy(self._given_up[0])  # each thread has its own, because raising one writes its trace into it
 
         def in_time(error: Exception) -> bool:
             now = time.monotonic()

@@ -147,6 +147,18 @@ def test_when_the_time_of_one_call_is_over_nothing_is_tried_until_the_server_ans
     assert tries(of_a_connection) == 1, "one that waits for its turn finds out whether the server is back"
 
 
+def test_what_is_not_tried_any_more_ends_with_the_meaning_of_what_was_tried():
+    patience = Patience(0.05)
+
+    def refuse():
+        raise redis.exceptions.OutOfMemoryError("command not allowed", status_code="OOM")
+
+    for _ in range(2):
+        with pytest.raises(redis.exceptions.OutOfMemoryError) as refused:
+            patience.call_with_retry(refuse, lambda _: None)
+        assert "is out of memory" in refused_or_lost(refused.value)
+
+
 def test_an_answer_of_any_kind_ends_that(tmp_path):
     with EmbeddedServer(tmp_path) as server:
         connection = Connection(server.url, "r", retry_s=0.1)
