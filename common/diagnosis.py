@@ -4,13 +4,13 @@ The desk shows it (``leeway status``). The learner watches the run by it, and pu
 """
 
 import re
-import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from math import inf
 
 from . import asleep
 from .activity import Activity
+from .identity import mark_of
 from .queue.desk import DeskQueue
 from .queue.entries import WorkStream, number, whole
 from .queue.learner import LearnerQueue
@@ -107,11 +107,12 @@ def look(queue: DeskQueue | LearnerQueue) -> Snapshot:
 
 
 def stopped_here(members: Iterable[str]) -> dict[str, int]:
-    """The process ids of those ``members`` (``role/HOST-PID-START``) that are stopped processes of this machine."""
+    """The process ids of those ``members`` (``role/HOST-PID-MARK``) that are stopped processes of this machine."""
     found = {}
     for member in members:
-        host, _, pid = member.partition("/")[2].rpartition("-")[0].rpartition("-")
-        if host == socket.gethostname() and pid.isdecimal() and asleep.is_stopped(int(pid)):
+        rest, _, mark = member.rpartition("-")
+        pid = rest.rpartition("-")[2]
+        if pid.isdecimal() and asleep.is_stopped(int(pid)) and mark == mark_of(int(pid)):
             found[member] = int(pid)
     return found
 

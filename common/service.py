@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from .activity import Activity, Doing
 from .errors import RoleDiedError
+from .identity import mark_of
 from .logs import about
 from .queue.connection import RedisError
 from .queue.consumer import Consumer
@@ -36,8 +37,9 @@ BEATS_TO_LIVE = 5  # heartbeats that a worker may miss before it counts as gone
 
 
 def worker_name() -> str:
-    """A name that no other process has: host, process id, and a part of the start time, because process ids recur."""
-    return f"{socket.gethostname()}-{os.getpid()}-{time.time_ns() // 1_000_000 % 100_000:05d}"
+    """A name that no other process has: host, process id, and a mark of its start, because process ids recur."""
+    pid = os.getpid()
+    return f"{socket.gethostname()}-{pid}-{mark_of(pid) or time.time_ns() // 1_000_000 % 100_000}"
 
 
 def _another(reading: int, wait_s: float, first: int) -> bool:

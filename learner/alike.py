@@ -15,6 +15,7 @@ from typing import Any
 from ..common.config import Config, expand
 from ..common.errors import DataError
 from ..common.files import checksum
+from ..common.identity import this_machine
 from . import own_loss
 from .files import seen
 from .packages import packages
@@ -25,7 +26,6 @@ SHARED_S = 10.0
 _WHOLE_BYTES, _SAMPLES, _SAMPLE_BYTES = 1 << 20, 16, 1 << 16
 PIECE_BYTES = 1 << 26
 _SHOWN = 4
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _PACKAGE = Path(__file__).resolve().parent.parent
 _SOURCES = ("common", "learner")
 """The wings whose code a learner runs."""
@@ -165,9 +165,8 @@ def refuse_different_models(files: list[Path], shape: Mapping[str, Any]) -> None
 
 def _identity(files: list[Path]) -> list[str]:
     """What two ranks have in common only if they see the same files, of which they need compare nothing."""
-    machine = _BOOT.read_text().strip() if _BOOT.is_file() else socket.gethostname()
     found = [(path.name, path.stat()) for path in files]
-    return [machine, *(f"{name} {at.st_dev} {at.st_ino} {at.st_size} {at.st_mtime_ns}" for name, at in found)]
+    return [this_machine(), *(f"{name} {at.st_dev} {at.st_ino} {at.st_size} {at.st_mtime_ns}" for name, at in found)]
 
 
 def digests(files: list[Path], share: int, shares: int) -> dict[str, str]:

@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import shutil
-import socket
 import stat
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import IO
 
 from ..address import public
 from ..errors import ConfigError, WeightsError
+from ..identity import this_machine
 from ..locks import holders, share, try_lock
 from ..wording import byte_size
 
@@ -41,11 +41,8 @@ ADVICE = (
 
 def name_of(redis_url: str, run: str) -> str:
     """The name of the folder for the ``run`` in the Redis at ``redis_url``, whatever its password."""
-    try:
-        machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip()  # nodes may share a temporary folder
-    except OSError:
-        machine = socket.gethostname()
-    return f"{_prefix()}{run}-{hashlib.sha256(f'{public(redis_url)} {machine}'.encode()).hexdigest()[:12]}"
+    of = f"{public(redis_url)} {this_machine()}"  # nodes may share a temporary folder
+    return f"{_prefix()}{run}-{hashlib.sha256(of.encode()).hexdigest()[:12]}"
 
 
 def _prefix() -> str:

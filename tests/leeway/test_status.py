@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -282,14 +281,18 @@ def test_poison_everywhere_is_an_alarm(poisoned, words):
     assert (words in found[0]) if words else (found == [])
 
 
-def test_a_stopped_process_of_this_machine_is_found_by_its_workers_name():
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    name = f"rollout/{socket.gethostname()}-{child.pid}-12345"
+NAMED = "from leeway_rl.common.service import worker_name; print(worker_name(), flush=True); input()"
+
+
+def test_a_stopped_process_of_this_machine_is_found_by_its_workers_name_and_no_stranger_with_its_id():
+    child = subprocess.Popen([sys.executable, "-c", NAMED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        assert stopped_here([name, "rollout/elsewhere-1-1", "learner/x"]) == {}
+        name = f"rollout/{child.stdout.readline().strip()}"
+        of_another = f"{name[:-5]}12345"  # another machine's with the same host name, or the one that had the id before
+        assert stopped_here([name, of_another, "rollout/elsewhere-1-1", "learner/x"]) == {}
         os.kill(child.pid, signal.SIGSTOP)
         os.waitpid(child.pid, os.WUNTRACED)
-        assert stopped_here([name]) == {name: child.pid}
+        assert stopped_here([name, of_another]) == {name: child.pid}
     finally:
         child.kill()
         child.communicate()
