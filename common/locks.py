@@ -19,6 +19,8 @@ from .errors import DataError, LeewayError
 LEAVING_S = 90.0
 """Seconds to wait for what a killed command started: it was told to leave, and has ``broker.drain_s`` for that."""
 _LOOK_S = 0.1
+LISTED = Path("/proc/locks")
+"""Where Linux lists the locks."""
 
 
 @contextmanager
@@ -113,17 +115,29 @@ def is_held(lock: Path) -> bool:
     """Whether a process of this machine holds the file ``lock``. If the system can say (Linux), nothing is tried: a try
     holds the lock for a moment, and would keep a writer away that comes just then."""
     try:
-        return bool(holders(lock.stat().st_ino))
+        with lock.open("rb") as file:
+            return bool(holders(file.fileno()))
     except OSError:
         return lock.exists() and _held_when_tried(lock)
 
 
-def holders(inode: int) -> list[int]:
-    """The process ids that hold a lock on the file with this ``inode``, as far as this process may see them. Raises
-    ``OSError`` where the system does not say."""
-    held = Path("/proc/locks").read_text().splitlines()
-    found = (words for words in map(str.split, held) if words[1] == "FLOCK" and words[5].endswith(f":{inode}"))
-    return [int(words[4]) for words in found]
+def holders(descriptor: int) -> list[int]:
+    """The process ids that hold a lock on an open file, as far as this process may see them. Raises ``OSError`` where
+    the system does not say."""
+    name, held = _listed_as(descriptor), LISTED.read_text().splitlines()
+    return [int(words[4]) for words in map(str.split, held) if words[1] == "FLOCK" and words[5] == name]
+
+
+def _listed_as(descriptor: int) -> str:
+    """The name of an open file in ``LISTED``: its device and its inode. The device is that of the mount, because
+    ``fstat`` tells another one where a file system has several (btrfs)."""
+    said = Path(f"/proc/self/fdinfo/{descriptor}").read_text().split()
+    mount = said[said.index("mnt_id:") + 1]
+    for words in map(str.split, Path("/proc/self/mountinfo").read_text().splitlines()):
+        if words[0] == mount:
+            major, minor = map(int, words[2].split(":"))
+            return f"{major:02x}:{minor:02x}:{os.fstat(descriptor).st_ino}"
+    raise OSError(f"the mount {mount} is not listed")
 
 
 def _held_when_tried(lock: Path) -> bool:

@@ -345,7 +345,7 @@ def _flat(file: IO[bytes], mode: Any) -> np.ndarray:
 def _who(file: IO[bytes]) -> str:
     """Who holds the lock on the open file."""
     try:
-        found = [pid for pid in holders(os.fstat(file.fileno()).st_ino) if pid > 0]
+        found = [pid for pid in holders(file.fileno()) if pid > 0]
     except OSError:
         found = []
     return " and ".join(f"process {pid}" for pid in found) or "a neighbour"

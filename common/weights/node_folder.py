@@ -180,11 +180,11 @@ def members_of(path: Path) -> int:
     """How many workers hold the folder at ``path``; 0 where there is no such folder of this user."""
     if not _is_own(path):
         return 0
-    members = path / _MEMBERS
     try:
-        return len(holders(members.stat().st_ino))
+        with (path / _MEMBERS).open("rb") as file:
+            try:
+                return len(holders(file.fileno()))
+            except OSError:  # the system does not say who holds a lock
+                return 0 if try_lock(file) else 1
     except FileNotFoundError:
         return 0
-    except OSError:  # the system does not say who holds a lock
-        with open_own(members) as file:
-            return 0 if try_lock(file) else 1

@@ -7,9 +7,10 @@ import threading
 import time
 
 import pytest
+from leeway_rl.common import locks
 from leeway_rl.common.children import leaving_with_parent
 from leeway_rl.common.errors import DataError, RunExistsError
-from leeway_rl.common.locks import hold, only_writer
+from leeway_rl.common.locks import hold, holders, is_held, only_writer, try_lock
 
 HOLDER = """
 import subprocess, sys, time
@@ -75,6 +76,19 @@ def test_a_file_has_one_writer(tmp_path):
             hold(second, "--out out.jsonl", leaving_s=0.2)
     with path.open("ab") as third:
         hold(third, "--out out.jsonl")
+
+
+def test_a_file_on_another_disk_with_the_same_inode_is_another_file(tmp_path, monkeypatch):
+    with (tmp_path / "lock").open("a") as file:
+        assert try_lock(file)
+        assert (holders(file.fileno()), is_held(tmp_path / "lock")) == ([os.getpid()], True)
+        inode = os.fstat(file.fileno()).st_ino
+        listed = locks.LISTED.read_text()
+        ours = next(line for line in listed.splitlines() if f":{inode} " in line and f" {os.getpid()} " in line)
+        device = ours.split()[5].rpartition(":")[0]
+        (tmp_path / "locks").write_text(ours.replace(device, "00:01"))
+        monkeypatch.setattr(locks, "LISTED", tmp_path / "locks")
+        assert (holders(file.fileno()), is_held(tmp_path / "lock")) == ([], False)
 
 
 def test_a_child_leaves_with_the_process_that_started_it(tmp_path):
