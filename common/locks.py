@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import DataError, LeewayError
+from .identity import mark_of
 
 LEAVING_S = 90.0
 """Seconds to wait for what a killed command started: it was told to leave, and has ``broker.drain_s`` for that."""
@@ -38,7 +39,8 @@ def only_writer(
         _take(file, place, error, time.monotonic() + leaving_s)
         file.seek(0)
         file.truncate()
-        file.write(f"{os.getpid()} {socket.gethostname()} {' '.join(sys.argv)[:200]}\n")
+        pid = os.getpid()
+        file.write(f"{pid} {socket.gethostname()} {' '.join(sys.argv)[:200]}\n{mark_of(pid)}\n")
         file.flush()
         yield file
 
@@ -47,8 +49,8 @@ def _take(file: IO[str], place: str, error: type[LeewayError], until: float) -> 
     said = False
     while not try_lock(file):
         file.seek(0)
-        pid, host, command = _said(file.read())
-        gone = _is_gone(pid, host)
+        pid, host, command, mark = _said(file.read())
+        gone = _is_gone(pid, host, mark)
         if not gone or time.monotonic() > until:
             who = f"process {pid} on {host} ({command})" if pid else "another process"
             left = "what it started has not left yet" if gone else "stop it first, or name another"
@@ -63,22 +65,23 @@ def holder(lock: Path) -> tuple[int, str] | None:
     """(process id, host) of the last holder of the file ``lock`` if it may still be at work; None if nobody is. A
     process of this machine that is gone does not count."""
     try:
-        pid, host, _ = _said(lock.read_text(encoding="utf-8"))
+        pid, host, _, mark = _said(lock.read_text(encoding="utf-8"))
     except OSError:
         return None
-    return (int(pid), host) if pid.isdecimal() and not _is_gone(pid, host) else None
+    return (int(pid), host) if pid.isdecimal() and not _is_gone(pid, host, mark) else None
 
 
-def _said(text: str) -> tuple[str, str, str]:
-    """(process id, host, command) in the text of a lock; empty if it has none."""
-    pid, _, rest = text.strip().partition(" ")
+def _said(text: str) -> tuple[str, str, str, str]:
+    """(process id, host, command, the process's mark) in the text of a lock; empty if it has none."""
+    who, _, mark = text.removesuffix("\n").rpartition("\n")
+    pid, _, rest = who.partition(" ")
     host, _, command = rest.partition(" ")
-    return pid, host, command
+    return pid, host, command, mark
 
 
-def _is_gone(pid: str, host: str) -> bool:
-    """Whether the process was one of this machine and is gone."""
-    return pid.isdecimal() and host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
+def _is_gone(pid: str, host: str, mark: str) -> bool:
+    """Whether the process was one of this machine and is gone; another one may have its id."""
+    return pid.isdecimal() and host == socket.gethostname() and mark_of(int(pid)) != mark
 
 
 def hold(file: IO[bytes], place: str, *, leaving_s: float = 5.0) -> None:

@@ -62,6 +62,19 @@ def test_a_lock_goes_with_its_process_and_with_what_that_left_running(holder, tm
         assert (tmp_path / "lock").read_text().startswith(f"{os.getpid()} ")
 
 
+def test_another_process_that_has_got_the_id_of_the_holder_is_not_told_to_stop(holder, tmp_path):
+    process = holder(with_child=True)
+    process.kill()
+    process.wait()
+    lock = tmp_path / "lock"
+    _, said = lock.read_text().split(" ", 1)
+    lock.write_text(f"{os.getpid()} {said}")  # as if we had its id
+    left = pytest.raises(DataError, match="what it started has not left yet")
+    with left, only_writer(lock, "there", leaving_s=0.0):
+        pass
+    assert locks.holder(lock) is None
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="there: "), only_writer(tmp_path / "file" / "lock", "there"):
