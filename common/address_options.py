@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qsl
 
+LEAST_CONNECTIONS = 8
+"""Fewer would do for no run: the learner of the smallest one holds five at once. All commands take the same address."""
 _PROTOCOL = "for TLS alone: write rediss in the place of redis, or leave it out"
 _BOOLEANS = ("true", "false", "yes", "no", "1", "0")
 
@@ -30,7 +32,7 @@ _EVERYWHERE: dict[str, tuple[str, Callable[[str], bool]]] = {
     "username": _TEXT,
     "password": _TEXT,
     "socket_keepalive": _one_of(*_BOOLEANS),
-    "max_connections": _number(1, 1_000_000),
+    "max_connections": _number(LEAST_CONNECTIONS, 1_000_000),
 }
 _TLS: dict[str, tuple[str, Callable[[str], bool]]] = {
     "ssl_ca_certs": _FILE,

@@ -1,6 +1,7 @@
 """An address is found where it was said, and its password is shown nowhere."""
 
 import ssl
+from contextlib import ExitStack
 
 import pytest
 from leeway_rl.common import address
@@ -127,7 +128,7 @@ EVERYWHERE = "Understood are db, username, password, socket_keepalive, max_conne
         ("redis://h/1?db=2", "has the option db and a database before it: say it once"),
         ("redis+sentinel://h/m/1?db=2", "has the option db and a database before it: say it once"),
         ("redis://h?db=1&db=2", "has the option db twice: say it once"),
-        ("redis://h?max_connections=0", "max_connections, which is to be a whole number from 1 to 1000000, not '0'"),
+        ("redis://h?max_connections=7", "max_connections, which is to be a whole number from 8 to 1000000, not '7'"),
         ("redis://h?socket_keepalive=maybe", "which is to be true, false, yes, no, 1 or 0, not 'maybe'"),
         ("redis://h?ssl_ca_certs=/ca.pem", "has the option ssl_ca_certs, which is for TLS alone: write rediss in"),
         ("redis://h?sentinel_password=s3cret", "has the option sentinel_password, which is for Sentinels alone"),
@@ -151,13 +152,13 @@ def test_an_option_is_understood_or_refused_by_its_name_with_those_that_are_unde
 def test_every_option_that_is_understood_reaches_the_client(tmp_path):
     certificate, key = make_certificate(tmp_path)
     of_files = f"ssl_ca_certs={certificate}&ssl_certfile={certificate}&ssl_keyfile={key}"
-    url = f"rediss://h?db=3&username=u&password=p&socket_keepalive=no&max_connections=7&{of_files}"
+    url = f"rediss://h?db=3&username=u&password=p&socket_keepalive=no&max_connections=9&{of_files}"
     parsed = address.known(f"{url}&ssl_cert_reqs=none&ssl_check_hostname=false")
     pool = pool_of(parsed, f"{url}&ssl_cert_reqs=none&ssl_check_hostname=false", None, socket_timeout=5.0)
     link = pool.connection_class(**pool.connection_kwargs)
     assert (link.db, link.username, link.password, link.socket_keepalive) == (3, "u", "p", False)
     assert (link.ca_certs, link.certfile, link.keyfile) == (str(certificate), str(certificate), str(key))
-    assert (link.cert_reqs, link.check_hostname, pool.max_connections) == (ssl.CERT_NONE, False, 7)
+    assert (link.cert_reqs, link.check_hostname, pool.max_connections) == (ssl.CERT_NONE, False, 9)
 
 
 def test_what_is_shown_of_an_address_has_every_host_and_nothing_secret():
@@ -175,15 +176,12 @@ def test_sentinels_that_do_not_answer_are_named_in_words():
     assert "<redis" not in str(caught.value)
 
 
-def test_one_connection_is_enough_where_the_address_says_so(redis_url):
-    connection = Connection(f"{redis_url}?max_connections=1", "r", connect_s=0.5)
-    assert connection.redis.ping()
-    connection.close()
-
-
 def test_too_few_connections_for_a_process_are_told_apart_from_a_lost_server(redis_url):
-    connection = Connection(f"{redis_url}?max_connections=1", "r", connect_s=0.5, retry_s=0.0)
-    with connection.redis.client(), pytest.raises(RedisError) as caught:
-        connection.redis.ping()
+    connection = Connection(f"{redis_url}?max_connections=8", "r", connect_s=0.5, retry_s=0.0)
+    with ExitStack() as held:
+        for _ in range(8):
+            held.enter_context(connection.redis.client())
+        with pytest.raises(RedisError) as caught:
+            connection.redis.ping()
     assert "max_connections in the address" in refused_or_lost(caught.value)
     connection.close()
