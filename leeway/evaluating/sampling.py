@@ -1,7 +1,6 @@
 """``leeway sample``: has a model's responses sampled and graded, by the workers and the queue of training."""
 
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -11,10 +10,12 @@ from pathlib import Path
 from typing import IO
 
 from ...common import address
-from ...common.config import Config, compose, dump, expand
+from ...common.config import Config, compose, dump
 from ...common.errors import BrokerError, ConfigError, LeewayError
 from ...common.keys import Keys
 from ...common.locks import only_writer
+from ...common.preflight.folder import read_object
+from ...common.preflight.hub import folder_of
 from ...common.preflight.model import Use, check_model
 from ...common.queue.connection import Connection, RedisError, refused_or_lost
 from ...common.queue.desk import DeskQueue
@@ -130,12 +131,12 @@ def configuration(problems: Path, model: str, out: Path, responses: int, asking:
 
 
 def dtype_of(model: str) -> str | None:
-    """The dtype that a model folder names for its weights; None where that is not known, or is neither of the two that
-    weights are published in."""
-    path = Path(expand(model)) / "config.json"
-    if not path.is_file():
+    """The dtype that a model folder, or a hub name in this machine's cache, names for its weights; None where that is
+    not known, or is neither of the two that weights are published in. ``DataError`` where the folder is damaged."""
+    folder = folder_of(model)
+    if folder is None or not (folder / "config.json").is_file():
         return None
-    shape = json.loads(path.read_text())
+    shape = read_object(folder / "config.json")
     named = shape.get("dtype") or shape.get("torch_dtype")
     return named if named in ("bfloat16", "float32") else None
 

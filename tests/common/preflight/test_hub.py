@@ -7,6 +7,7 @@ import pytest
 from leeway_rl.common.errors import DataError
 from leeway_rl.common.preflight import hub
 from leeway_rl.common.preflight.model import check_model
+from leeway_rl.leeway.evaluating.sampling import dtype_of
 from leeway_rl.leeway.planning.arithmetic import shape_of
 
 from tests.model_folders import asking
@@ -35,6 +36,7 @@ def test_a_cached_model_is_checked_as_a_folder_is(cache, tiny_model):
         check_model(asking(NAME, "train.max_response_tokens=1000"), "train")
     held = shape_of(NAME)
     assert held == shape_of(str(tiny_model))
+    assert dtype_of(NAME) == dtype_of(str(tiny_model)) == "float32"
     (snapshot / "model.safetensors").unlink()  # the hub has it
     check_model(asking(NAME), "train", "sample")
     assert shape_of(NAME) == replace(held, weights_here=False)
