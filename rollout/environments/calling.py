@@ -26,6 +26,11 @@ Reply: TypeAlias = "dict[str, Any]"
 """``n``; then of a step ``observation``, ``reward`` and ``done``; or ``why``, where there is no answer."""
 
 
+def method_of(request: Request) -> str:
+    """The method that a request is for."""
+    return "step" if "response" in request else "reset"
+
+
 class NoAnswer(ValueError):
     """An environment gave back what it must not."""
 
@@ -79,10 +84,11 @@ class Environments:
 
     def _failed(self, request: Request, error: BaseException) -> Reply:
         self._leave_if_copied()
+        place = self._loaded.places[method_of(request)]
         if isinstance(error, MemoryError):
-            why = "more memory than environment.memory_bytes"
+            why = f"more memory than environment.memory_bytes{place}"
         else:
-            why = self._secrets.hide(str(error) if isinstance(error, NoAnswer) else told(error))
+            why = self._secrets.hide(f"{error}{place}" if isinstance(error, NoAnswer) else told(error))
         return {"n": request["n"], "why": printable(why)}
 
     def _leave_if_copied(self) -> None:

@@ -3,10 +3,11 @@
 ``process`` starts it as ``python -m leeway_rl.rollout.environments.child SOCKET_FD PARENT_PID MEMORY_BYTES``. It keeps
 no clock: what hangs is killed from outside.
 
-It consumes a first line, the section ``[environment]``, and answers with ``{at_once, digest}`` or ``{"wrong": …}``.
-Then it consumes lines: ``{"begin": {row, seed}}``, which starts a group and has no answer, ``calling.Request``, each of
-which is answered by a ``calling.Reply``, and ``{"end": true}``, which is answered by ``{"last": …}``; ``last`` says
-that the process ends after this group. If it dies, the parent notices the closed socket and starts another.
+It consumes a first line, the section ``[environment]``, and answers with ``{at_once, places, digest}`` or with
+``{"wrong": …}``. Then it consumes lines: ``{"begin": {row, seed}}``, which starts a group and has no answer,
+``calling.Request``, each of which is answered by a ``calling.Reply``, and ``{"end": true}``, which is answered by
+``{"last": …}``; ``last`` says that the process ends after this group. If it dies, the parent notices the closed socket
+and starts another.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ def main(socket_fd: int, parent: int, memory_bytes: int) -> None:
         except ConfigError as error:
             link.sendall(_line({"wrong": str(error)}))
             return
-        link.sendall(_line({"at_once": loaded.at_once, "digest": loader.digest()}))
+        link.sendall(_line({"at_once": loaded.at_once, "places": loaded.places, "digest": loader.digest()}))
         environments = Environments(loaded, secrets)
         if loaded.at_once:
             asyncio.run(_serve_at_once(link, environments, memory_bytes))

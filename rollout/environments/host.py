@@ -25,6 +25,7 @@ from ...common.preflight.tokens import load_tokenizer
 from ...common.types import Ticket
 from ...common.user_code.digests import ENVIRONMENT, refuse_other_code
 from ...common.user_code.processes import Lost
+from .calling import method_of
 from .conversation import ends_of_model, glue_of
 from .process import Described, EnvironmentProcess
 from .turn import Turn
@@ -243,7 +244,8 @@ class Conversations:
                 return said
             why = said["why"]
         except TimeoutError:
-            why = f"killed after {clock_s:g} s without an answer"
+            place = self._host.described.places[method_of(request)]
+            why = f"killed after {clock_s:g} s (turn_s) without an answer{place}"
         except Lost:
             if self._why is not None:  # another response's call has failed, and cost the group its process
                 raise EnvironmentFailed(self._why) from None

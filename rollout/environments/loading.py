@@ -11,7 +11,7 @@ from typing import Any
 from ...common.config import Environment
 from ...common.errors import ConfigError
 from ...common.user_code import loading
-from ...common.user_code.loading import Kind, asked_of, told
+from ...common.user_code.loading import Kind, asked_of, place_of, told
 from ...common.user_code.secrets import Secrets
 
 KIND = Kind(
@@ -38,6 +38,8 @@ class Loaded:
     """Those of ``ASKED`` that its ``reset`` takes."""
     at_once: bool
     """Whether ``reset`` and ``step`` are both ``async``: then those of many responses run at once, else in turn."""
+    places: dict[str, str]
+    """Where ``reset`` and ``step`` begin, as ``place_of`` says it."""
 
 
 class Loader(loading.Loader):
@@ -65,7 +67,8 @@ class Loader(loading.Loader):
         except BaseException as error:  # the user's module may raise anything while it is imported
             raise ConfigError(f"{where}: {self._secrets.hide(told(error))}") from error
         at_once = all(inspect.iscoroutinefunction(method) for method in (reset, step))
-        return Loaded(make=partial(found, **options), asks=asks, at_once=at_once)
+        places = {"reset": place_of(reset), "step": place_of(step)}
+        return Loaded(make=partial(found, **options), asks=asks, at_once=at_once, places=places)
 
 
 def _method(of: type, name: str, where: str) -> Callable[..., Any]:

@@ -21,6 +21,8 @@ class Described:
 
     at_once: bool
     """Whether the calls of a group's environments may run side by side, or are made in turn."""
+    places: dict[str, str]
+    """Where its methods begin, as ``loading.Loaded`` has it."""
     digest: str | None
     """The digest of the user's code; None where there is none."""
 

@@ -126,15 +126,23 @@ def test_an_environment_of_which_one_method_is_async_may_run_a_loop_of_its_own_i
         ("Misbehaves", {"how": "leaves"}, "SystemExit: 3"),
         ("Misbehaves", {"how": "ends_beside_a_shell"}, "its process was lost: exit code 7"),
         ("Misbehaves", {"how": "ends"}, "its process was lost: exit code 7"),
-        ("Misbehaves", {"how": "hangs"}, "killed after 1.5 s without an answer"),
-        ("Misbehaves", {"how": "hoards"}, "more memory than environment.memory_bytes"),
+        (
+            "Misbehaves",
+            {"how": "hangs"},
+            "killed after 1.5 s (turn_s) without an answer (line 133 of own_environments.py)",
+        ),
+        (
+            "Misbehaves",
+            {"how": "hoards"},
+            "more memory than environment.memory_bytes (line 133 of own_environments.py)",
+        ),
         ("Misbehaves", {"how": "dies"}, "its process was lost: signal 9"),
         ("AsyncMisbehaves", {"how": "raises"}, "KeyError: 'no such thing'"),
         ("AsyncMisbehaves", {"how": "leaves"}, "SystemExit: 3"),
-        ("AsyncMisbehaves", {"how": "never"}, "killed after 1.5 s without an answer"),
-        ("AsyncMisbehaves", {"how": "hangs"}, "killed after 1.5 s without an answer"),
+        ("AsyncMisbehaves", {"how": "never"}, "killed after 1.5 s (turn_s) without an answer (line 191 of"),
+        ("AsyncMisbehaves", {"how": "hangs"}, "killed after 1.5 s (turn_s) without an answer (line 191 of"),
         ("AsyncMisbehaves", {"how": "ends"}, "its process was lost: exit code 7"),
-        ("IsNan", {}, "its reward is nan, and a reward is finite"),
+        ("IsNan", {}, "its reward is nan, and a reward is finite (line 38 of own_environments.py)"),
         ("IsNone", {}, "it returned None; it returns an observation, or Step(observation, reward, done)"),
         ("SaysHalfACharacter", {}, "its observation holds half a character"),
         ("SaysFarTooMuch", {}, "its observation has 2,000,000 characters; at most 1,000,000 are right"),
@@ -166,7 +174,10 @@ def test_what_gives_no_answer_fails_with_its_word_and_the_next_group_finds_a_new
     ("name", "word"),
     [
         ("RaisesAtOnce", "reset for response 0: OSError: no such endpoint (line"),
-        ("ReturnsFromReset", "reset for response 0: it returned a str ('12'), and the prompt is the row's own"),
+        (
+            "ReturnsFromReset",
+            "it returned a str ('12'), and the prompt is the row's own: it returns nothing (line 43 of own",
+        ),
     ],
 )
 def test_a_reset_that_fails_fails_the_group_before_a_token_is_sampled(host, name, word):
