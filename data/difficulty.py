@@ -24,6 +24,7 @@ from ..common.batches import batched
 from ..common.children import leaving_with_parent
 from ..common.errors import DataError
 from ..common.files import path_of, whole_file
+from ..common.wording import counted
 from .dataset import BATCH, Dataset, Drop, Judgement, Rated
 from .endpoint import Ask, Endpoint, ask_all, sampling_seed
 from .grading import UNREADABLE, verdicts_on
@@ -201,7 +202,7 @@ def _asked(dataset: Dataset, options: Difficulty, context: Context) -> Grades:
         (tally,) = ask_all([(endpoint, asks, replies.add)], sampling)
         for ask, why in tally.refused:
             replies.refuse(ask, str(why))
-        context.notes.append(f"{endpoint.shown}: {len(replies):,} responses")
+        context.notes.append(f"{endpoint.shown}: {counted(len(replies), 'response')}")
     if tally.complaint:
         context.missing.append(f"difficulty by {tally.complaint}")
     grades = Grades.none(len(dataset))
@@ -251,9 +252,9 @@ def _sampled(dataset: Dataset, options: Difficulty, context: Context) -> Grades:
     silent = int((~seen[:, 0]).sum())
     if silent and code == BAD_ROWS:
         grades.refused += ~seen[:, 0]
-        context.notes.append(f"{options.name}: {silent:,} problems that leeway sample could not ask")
+        context.notes.append(f"{options.name}: {counted(silent, 'problem')} that leeway sample could not ask")
     elif silent:
-        context.missing.append(f"difficulty by {options.name}: {silent:,} problems lack responses")
+        context.missing.append(f"difficulty by {options.name}: {counted(silent, 'problem')} without responses")
     return grades
 
 

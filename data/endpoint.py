@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..common.errors import DataError
+from ..common.wording import counted
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -113,7 +114,7 @@ class Tally:
             for kind, number in sorted(self.failed.items())
         )
         end = f"; not asked any more behind {GIVE_UP} in a row" if self.given_up else ""
-        return f"{self.endpoint.shown}: {self.failed.total():,} requests without an answer: {reasons}{end}"
+        return f"{self.endpoint.shown}: {counted(self.failed.total(), 'request')} without an answer: {reasons}{end}"
 
     def fail(self, kind: str, detail: str) -> None:
         """Count a request without an answer."""
@@ -169,7 +170,7 @@ async def _ask(
                 keep(ask, answer)
             if time.monotonic() - said > SAY_S:
                 said = time.monotonic()
-                print(f"{endpoint.shown}: {tally.answered:,} answers", file=sys.stderr, flush=True)
+                print(f"{endpoint.shown}: {counted(tally.answered, 'answer')}", file=sys.stderr, flush=True)
             if tally.given_up:
                 return
 

@@ -10,6 +10,7 @@ from ..common.errors import DataError
 from ..common.files import path_of
 from ..common.preflight.tokens import load_tokenizer
 from ..common.prompts import rendered
+from ..common.wording import counted
 from .asked import asks_for_a_proof, asks_several, lacks_choices
 from .dataset import Dataset, Drop, Judgement
 from .figures import needs_a_figure
@@ -136,7 +137,7 @@ def length(dataset: Dataset, options: Length, context: Context) -> Iterator[list
         yield [
             Drop("the chat template refuses the prompt", refused[place])
             if place in refused
-            else Drop("the prompt is too long", f"{tokens} tokens")
+            else Drop("the prompt is too long", counted(tokens, "token"))
             if tokens > options.max_tokens
             else None
             for place, tokens in enumerate(lengths)

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from .. import __version__
 from ..common.files import checksum, whole_file, write_whole
 from ..common.tables import markdown
+from ..common.wording import counted
 from .dataset import MESSAGES, Dataset, Funnel
 from .recipe import STEPS, Output, Recipe, Result
 
@@ -147,7 +148,8 @@ def card(result: Result, recipe: Recipe, lock: dict[str, Any], ratings: Ratings,
     rows, loaded = lock["written"]["rows"], result.funnels[0][1].total().rows_in
     parts = [
         "# Data card",
-        f"{rows:,} rows of {loaded:,} read. `data.parquet` is in the schema of Skywork-OR1-RL-Data, with `provenance`.",
+        f"{counted(rows, 'row')} of {loaded:,} read. `data.parquet` is in the schema of Skywork-OR1-RL-Data, with "
+        "`provenance`.",
         *([f"**Not there, and so not in it:** {'; '.join(result.missing)}."] if result.missing else []),
         "## Funnel",
         _funnel_table(result.funnels),
@@ -195,7 +197,8 @@ def _difficulty_part(ratings: Ratings, pictured: bool) -> str:
     if not ratings.rated:
         return "No row is rated."
     lines = [
-        f"- {model}: {counts.total():,} rows rated, {ratings.kept.get(model, Counter()).total():,} of them kept"
+        f"- {model}: {counted(counts.total(), 'row')} rated, "
+        f"{ratings.kept.get(model, Counter()).total():,} of them kept"
         for model, counts in sorted(ratings.rated.items())
     ]
     if pictured:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..common.wording import counted
 from .dataset import Dataset, Judgement
 from .endpoint import Answer, Ask, Endpoint, Tally, ask_all, sampling_seed
 from .replies import Replies
@@ -184,6 +185,7 @@ def _summary(name: str, total: Counter[str]) -> str:
     votes = total["keep"] + total["leave"]
     share = f"{total['keep'] / votes:.0%} of them for the problem" if votes else "none"
     return (
-        f"{name}: {votes:,} votes of {total.total():,}, {share}; {total['nonsense']:,} answers were no votes, "
+        f"{name}: {counted(votes, 'vote')} of {total.total():,}, {share}; "
+        f"{counted(total['nonsense'], 'answer')} without a vote, "
         f"{total['refused']:,} refused, {total['missing']:,} missing"
     )

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .. import __version__
 from ..common.errors import ConfigError, DataError
 from ..common.files import checksum
+from ..common.wording import counted
 from . import checks, difficulty, filters, quality, repeats
 from .dataset import Dataset, Funnel, divide, finish, finished
 from .loading import Source, files_there, load_all, shown
@@ -200,7 +201,7 @@ def described(name: str, funnel: Funnel) -> str:
     why = ", ".join(
         f"{number:,} {reason}" for reason, number in sorted(count.dropped.items(), key=lambda x: (-x[1], x[0]))
     )
-    line = f"{name}: {count.rows_in:,} rows, {count.kept:,} kept{'; dropped: ' + why if why else ''}"
+    line = f"{name}: {counted(count.rows_in, 'row')}, {count.kept:,} kept{'; dropped: ' + why if why else ''}"
     return "\n".join([line, *(f"  {note}" for note in funnel.notes)])
 
 

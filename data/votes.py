@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from ..common.wording import counted
 from .dataset import Drop, Judgement
 
 CRITERIA = {
@@ -103,5 +104,5 @@ def settled(count: Counter[str], least: int, why: str) -> Judgement:
         return Drop("judged to be of low quality", f"{said}; {why}"[:300])
     if count["keep"] + count["missing"] >= least:
         return Drop("not judged yet: votes are missing", f"{said}, {count['missing']} missing")
-    others = f"{count['nonsense']} answers were no votes, {count['refused']} refused"
+    others = f"{counted(count['nonsense'], 'answer')} without a vote, {count['refused']} refused"
     return Drop("not judged: too few votes", f"{said}, {others}")

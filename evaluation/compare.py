@@ -19,6 +19,7 @@ from ..common import tables
 from ..common.errors import DataError, told
 from ..common.files import path_of
 from ..common.stopping import stoppable
+from ..common.wording import counted
 from .estimators import Estimate, bootstrap
 from .folder import read_json
 from .pairs import paired
@@ -82,22 +83,25 @@ def left_out(benchmark: str, each: dict[str, Any]) -> Iterator[str]:
     """A line for each kind of problem that is not compared, or whose id means another problem on the other side."""
     for side in "ab":
         if ids := each[f"only_in_{side}"]:
-            yield f"{benchmark}: {len(ids)} problems are in {side.upper()} alone, and left out: {_some(ids)}"
+            yield f"{benchmark}: {counted(len(ids), 'problem')} in {side.upper()} alone, left out: {_some(ids)}"
     if pairs := each["other_golds"]:
         ids = [a if a == b else f"{a} (in B {b})" for a, b in pairs]
         yield (
-            f"{benchmark}: {len(pairs)} problems ask the same and are judged by different golds, and left out: "
-            f"{_some(ids)}; leeway eval regrade takes the golds that the file has now"
+            f"{benchmark}: {counted(len(pairs), 'problem')} with the same question and different golds, "
+            f"left out: {_some(ids)}; leeway eval regrade takes the golds that the file has now"
         )
     if ids := each["renamed"]:
-        yield f"{benchmark}: {len(ids)} ids mean one problem in A and another in B: {_some(ids)}; paired by their text"
+        yield (
+            f"{benchmark}: {counted(len(ids), 'id')} of one problem in A and of another in B: {_some(ids)}; paired by "
+            "their text"
+        )
     if groups := each["repeated"]:
         yield (
-            f"{benchmark}: {len(groups)} problems stand there several times and count once, with all their responses: "
+            f"{benchmark}: {counted(len(groups), 'problem')} there several times, counted once with all responses: "
             f"{_some([' = '.join(ids) for ids in groups])}"
         )
     if each["ungraded"]:
-        yield f"{benchmark}: {each['ungraded']} problems have no graded response on one side, and are left out"
+        yield f"{benchmark}: {counted(each['ungraded'], 'problem')} without a graded response on one side, left out"
 
 
 def asked_otherwise(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from ..common.limits import MOST_RESPONSES
 from ..common.rows import ENDINGS, Columns
 from ..common.stopping import stoppable
 from ..common.texts import flaw
+from ..common.wording import counted
 from .benchmarks import BENCHMARKS, GYM, Benchmark, Window, columns_of, problem_of
 from .folder import read_json, read_of, refuse_changed, refuse_other, write_json
 from .problems import ORIGIN, id_of
@@ -133,7 +134,7 @@ def prepare(
                 for number, (where, values) in enumerate(rows_of(what, window, size, seed, columns), start=1):
                     counts[writer.write(number, where, values)] += 1
                 if not counts["problems"]:
-                    missing = f"{what.name}: no problem is left of {sum(counts.values())} rows"
+                    missing = f"{what.name}: no problem is left of {counted(sum(counts.values()), 'row')}"
             except DataError as error:
                 missing = f"{what.name}: {error}"
             if missing:

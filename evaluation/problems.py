@@ -18,6 +18,7 @@ from ..common.rows import file_rows
 from ..common.texts import defect
 from ..common.types import Ticket
 from ..common.weights import Stamp
+from ..common.wording import counted
 from .record import Identity, identity_of
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def load_problems(
                 raise DataError(f"{where}: {why}")
             if len(tokens) > config.source.max_prompt_tokens:
                 most = config.source.max_prompt_tokens
-                raise DataError(f"{where}: the prompt has {len(tokens)} tokens; --max-prompt-tokens is {most}")
+                raise DataError(
+                    f"{where}: the prompt has {counted(len(tokens), 'token')}; --max-prompt-tokens is {most}"
+                )
             found[problem_id] = Problem(
                 problem_id=problem_id,
                 place=place,
@@ -88,7 +91,7 @@ def load_problems(
         except DataError as error:
             complain(f"{error}{in_their_words(str(error).removeprefix(where), theirs)}")
     if not found:
-        raise DataError(f"{path}: no row can be used ({place + 1} rows)")
+        raise DataError(f"{path}: no row can be used ({counted(place + 1, 'row')})")
     return list(found.values()), place + 1
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..common.wording import counted
+
 Show = Callable[[int, Counter[str]], None]
 """Takes how many problems are done, and the verdicts that came in so far."""
 
@@ -25,10 +27,10 @@ def progress(what: str, problems: int) -> Iterator[Show]:
         def show(done: int, verdicts: Counter[str]) -> None:
             nonlocal spoke
             graded = verdicts.total()
-            words = f"{verdicts['correct'] / graded:.3f} correct of {graded:,} responses" if graded else ""
+            words = f"{verdicts['correct'] / graded:.3f} correct of {counted(graded, 'response')}" if graded else ""
             bar.update(task, completed=done, words=words)
             if not console.is_terminal and time.monotonic() - spoke >= QUIET_S:
                 spoke = time.monotonic()
-                console.print(f"{what}: {done} of {problems} problems {words}")
+                console.print(f"{what}: {done} of {counted(problems, 'problem')} {words}")
 
         yield show

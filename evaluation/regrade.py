@@ -20,6 +20,7 @@ from ..common.errors import DataError, told
 from ..common.files import path_of
 from ..common.fingerprint import judged_by
 from ..common.stopping import stoppable
+from ..common.wording import counted
 from .folder import read_json
 from .golds import Gold, Source, matched
 from .problems import ORIGIN
@@ -121,8 +122,8 @@ def main() -> int:
     def work() -> None:
         outcome = regrade(arguments.out, arguments.jobs, arguments.settings, everything=arguments.anew)
         print(
-            f"{outcome.graded} responses graded anew, {outcome.kept} verdicts still hold; {outcome.changed} verdicts "
-            f"changed in {arguments.out}"
+            f"{counted(outcome.graded, 'response')} graded anew, {counted(outcome.kept, 'verdict')} kept; "
+            f"{counted(outcome.changed, 'verdict')} changed in {arguments.out}"
         )
 
     return told("leeway eval", work)

@@ -26,6 +26,7 @@ from ..common.role import role_parser, run_role
 from ..common.service import Service
 from ..common.stopping import STOPPED, stoppable
 from ..common.weights import Stamp, WeightPublisher
+from ..common.wording import counted
 from .folder import same_or_refused
 from .progress import progress
 from .record import note
@@ -71,7 +72,7 @@ def sample(queue: LearnerQueue, service: Service, config: Config, out: Path, res
         queue.weights.delete_version(manifest)
     queue.record.set_state(phase="finished", step=0)
     store.join()
-    tell(f"{store.counts().total()} responses are sampled and graded")
+    tell(f"sampled and graded: {counted(store.counts().total(), 'response')}")
     complain(config.source.path, unusable, failed)
 
 
@@ -147,10 +148,12 @@ def complain(source: str, unusable: int, failed: dict[str, str]) -> None:
     """Raise ``DataError`` (exit code 3) for rows that cannot be used, or else ``LeewayError`` (code 1) for problems
     without responses."""
     whose = "" if Path(expand(source)).name == PREPARED else f"{source}: "
-    parts = [f"{whose}{unusable} rows could not be used, each named above"] if unusable else []
+    parts = [f"{whose}{counted(unusable, 'row')} could not be used, each named above"] if unusable else []
     if failed:
         first, why = next(iter(failed.items()))
-        parts.append(f"{len(failed)} problems have no responses ({first}: {why}, …); the same command asks them again")
+        parts.append(
+            f"no responses to {counted(len(failed), 'problem')} ({first}: {why}, …); the same command asks them again"
+        )
     if parts:
         raise (DataError if unusable else LeewayError)("; ".join(parts))
 

@@ -176,7 +176,7 @@ def _first_lines(ledger: Path, own: Path, count: int) -> None:
             cut.write(text)
             written += 1
     if written < count:
-        raise DataError(f"{ledger}: it has {written} lines, and the checkpoint names line {count}")
+        raise DataError(f"{ledger}: it has {counted(written, 'line')}, and the checkpoint names line {count}")
 
 
 def _chain_of(ledger: Path) -> str:

@@ -24,6 +24,7 @@ from ..common.ledger import Ledger, read
 from ..common.lineage import Ancestor, as_json, changes, lineage_of
 from ..common.settings import written
 from ..common.stopping import stoppable
+from ..common.wording import counted
 from .export import checkpoint_of, config_of
 
 FIXED = {
@@ -114,8 +115,8 @@ def _refuse(
             raise ConfigError(f"{key} = {new!r}: a fork keeps {old!r}: {why}; {ALIKE}")
     if now.train.steps <= state["version"]:
         raise ConfigError(
-            f"train.steps = {now.train.steps}: the checkpoint has made {state['version']} steps, so none is left to "
-            f"train; set more, --set train.steps={2 * state['version'] or 1}, or take an earlier --step"
+            f"train.steps = {now.train.steps}: the checkpoint has made {counted(state['version'], 'step')}, so none is "
+            f"left to train; set more, --set train.steps={2 * state['version'] or 1}, or take an earlier --step"
         )
     opened = 1 + len(state["curriculum"]["dropped"])
     begun = before.stage_starts[:opened]

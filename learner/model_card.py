@@ -6,6 +6,7 @@ from typing import Any
 
 from ..common.config import Config, dump, expand
 from ..common.tables import markdown
+from ..common.wording import counted
 
 LAST_STEPS = 5
 _COLUMNS = {
@@ -94,8 +95,9 @@ def _origin_rows(config: Config, origin: Origin) -> list[tuple[str, str]]:
         ("stage", f"{stage + 1} of {len(config.stage_starts)}, from step {config.stage_starts[stage]}"),
         (
             "batch of that stage",
-            f"{train.groups_per_step} prompts × {train.group_size} responses of at most {train.max_response_tokens:,} "
-            f"tokens, {train.updates_per_step} SGD update(s), τ = {now.flow.temperature}",
+            f"{counted(train.groups_per_step, 'prompt')} × {train.group_size} responses of at most "
+            f"{counted(train.max_response_tokens, 'token')}, {counted(train.updates_per_step, 'SGD update')}, "
+            f"τ = {now.flow.temperature}",
         ),
         ("staleness bound", f"{config.flow.max_staleness} at the start"),
         ("seed", str(config.flow.seed)),
@@ -108,7 +110,7 @@ def _origin_rows(config: Config, origin: Origin) -> list[tuple[str, str]]:
             if origin.dtype == "float32"
             else f"{origin.dtype}, rounded from float32",
         ),
-        ("learner", f"ZeRO {origin.layout['zero_stage']} on {origin.layout['ranks']} rank(s)"),
+        ("learner", f"ZeRO {origin.layout['zero_stage']} on {counted(origin.layout['ranks'], 'rank')}"),
         ("trained with", _versions(origin.trained_with)),
         ("exported with", _versions(origin.exported_with)),
         (

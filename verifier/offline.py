@@ -39,6 +39,7 @@ from ..common.locks import hold
 from ..common.stopping import STOPPED, stoppable
 from ..common.texts import flaw
 from ..common.types import Verdict, VerdictKind
+from ..common.wording import counted
 from .code.tests import parse_tests
 from .pool import GradeItem, GraderPool
 from .resumption import pass_over
@@ -197,15 +198,18 @@ def verify(source: Path, out: Path, jobs: int, settings: Verifier, *, anew: bool
             rows = readable(source, lines, report)
             kinds, rows = pass_over(rows, verdicts, source, out, judged_by(settings), anew=anew)
             if kinds:
-                console.print(f"{kinds.total()} rows have their verdict already; going on after them")
+                console.print(f"going on after {counted(kinds.total(), 'row')} with a verdict")
             _write(rows, verdicts, kinds, jobs, settings, source.stat().st_size, console)
     except KeyboardInterrupt:
-        console.print(f"stopped after {kinds.total()} rows; run the same command again to go on")
+        console.print(f"stopped after {counted(kinds.total(), 'row')}; run the same command again to go on")
         return STOPPED
     except OSError as error:
         raise DataError(f"{error.filename}: {error.strerror}") from error
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
-    console.print(f"{kinds.total()} verdicts in {out}: {counts or 'none'}; {unreadable} rows could not be read")
+    console.print(
+        f"{counted(kinds.total(), 'verdict')} in {out}: {counts or 'none'}; "
+        f"{counted(unreadable, 'row')} could not be read"
+    )
     return DataError.exit_code if unreadable else int(kinds[VerdictKind.ERROR] > 0)
 
 
@@ -235,8 +239,8 @@ def _write(
                     verdicts.flush()
                     flushed = now
                     rate = (kinds.total() - before) / (now - started)
-                    progress.update(bar, completed=row.end, words=f"{kinds.total():,} rows, {rate:,.0f}/s")
-            progress.update(bar, completed=size, words=f"{kinds.total():,} rows")
+                    progress.update(bar, completed=row.end, words=f"{counted(kinds.total(), 'row')}, {rate:,.0f}/s")
+            progress.update(bar, completed=size, words=counted(kinds.total(), "row"))
         finally:
             verdicts.flush()
 

@@ -25,6 +25,7 @@ from ...common.rows import raw_rows
 from ...common.settings import written
 from ...common.stopping import STOPPED
 from ...common.texts import visible
+from ...common.wording import counted
 from ..running.own_code import with_digests
 from ..running.preflight import preflight
 from .sampling import Asking, sample
@@ -51,7 +52,9 @@ def check(preset: list[str], settings: list[str], *, rows: int, responses: int) 
             typer.echo(f"\nsource {source.name}, {share:.4g} of the tickets")
         failed += _check_source(with_digests(config.alone(source)), rows, responses)
     if failed:
-        raise LeewayError(f"rewards failed on {failed} responses: such a group is tried again and never trained on")
+        raise LeewayError(
+            f"rewards failed on {counted(failed, 'response')}: such a group is tried again and never trained on"
+        )
 
 
 def _check_source(config: Config, rows: int, responses: int) -> int:
@@ -101,7 +104,7 @@ def _rewards(config: Config) -> str:
 
 def _environment(environment: Environment) -> str:
     code = f"; digest of your code {environment.digest}" if environment.digest else ""
-    return f"{environment.use}, at most {environment.max_turns} turns{code}"
+    return f"{environment.use}, at most {counted(environment.max_turns, 'turn')}{code}"
 
 
 def _refuse_hub(source: Data) -> None:
@@ -171,7 +174,7 @@ def sampled(config: Config, problems: Path, out: Path, responses: int) -> list[l
         run=None,
         settings=(*texts, *([written("rewards", rewards)] if rewards else []), f"weights.dtype={config.weights.dtype}"),
     )
-    typer.echo(f"\n{responses} responses to each row, by the model as it is:")
+    typer.echo(f"\n{counted(responses, 'response')} to each row, by the model as it is:")
     try:
         sample(problems, config.model.path, out, responses, asking)
     except SystemExit as ended:
@@ -213,7 +216,8 @@ def step_of(config: Config, groups: list[list[dict[str, Any]]]) -> str:
     flat = [reward for each in known for reward in each]
     solved = sum(reward >= config.verifier.solved_at for reward in flat) / max(1, len(flat))
     lines = [
-        f"\na step: {per_step} prompts, {size} responses each, about {per_step * size * mean:,.0f} tokens",
+        f"\na step: {counted(per_step, 'prompt')}, {counted(size, 'response')} each, "
+        f"about {per_step * size * mean:,.0f} tokens",
         f"  reward {sum(flat) / len(flat):.3f} a response, from {min(flat):g} to {max(flat):g}; {solved:.0%} solved "
         f"(at least {config.verifier.solved_at:g})"
         if flat

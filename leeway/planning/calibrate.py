@@ -13,6 +13,7 @@ import numpy as np
 from ...common.config import Config
 from ...common.errors import DataError
 from ...common.ledger import read_standing
+from ...common.wording import counted
 from ..reporting import rundata
 from ..reporting.rundata import RunData
 from .simulate import System, simulate
@@ -59,7 +60,7 @@ def from_run(folder: Path) -> Measured:
     lines = lines[bound + 1 : -bound - 1]
     if len(lines) < 2:
         raise DataError(
-            f"{folder / 'metrics.jsonl'}: {len(lines)} steps beside the first and last {bound + 1}: too few"
+            f"{folder / 'metrics.jsonl'}: {counted(len(lines), 'step')} beside the first and last {bound + 1}: too few"
         )
     slowest_s = _mean(lines, SLOWEST) if all(SLOWEST in line for line in lines) else None
     system = _system(folder, data, config, lines, stage, bound)

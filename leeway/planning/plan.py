@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 from ...common.config import Config, MaxStaleness, Overflow, PipelineDepth, compose, refuse_shallow
 from ...common.errors import ConfigError
 from ...common.tables import as_text, table
-from ...common.wording import byte_size
+from ...common.wording import byte_size, counted
 from . import calibrate
 from .arithmetic import Gpu, describe, shape_of, why_not
 from .lengths import lognormal, read_lengths
@@ -275,7 +275,7 @@ def _text(answers: dict[str, Any]) -> str:
         columns = {"learner_gpus": ("learner GPUs", str), "rollout_gpus": ("rollout GPUs", str), **_COLUMNS}
         parts.append(_table("how to split the GPUs", columns, answers["split"]))
         parts.append(
-            f"best: {best['learner_gpus']} GPUs for the learner, {best['rollout_gpus']} for rollout: "
+            f"best: {counted(best['learner_gpus'], 'GPU')} for the learner, {best['rollout_gpus']} for rollout: "
             f"{best['steps_per_hour']:.2f} steps an hour"
         )
     return "\n\n".join(parts)

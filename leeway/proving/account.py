@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ...common.config import Overflow
 from ...common.lineage import Ancestor
+from ...common.wording import counted
 from .drops import Drops
 
 
@@ -88,14 +89,17 @@ class Account:
             f"audit passed{'' if self.ended else ' for what is there'}: {self.lines} lines, chain whole\n"
             f"{first}"
             f"  tickets issued   {self.next_ticket - self.begun_with}\n"
-            f"  trained          {self.trained - self.trained_beside} in {steps} steps of {sizes}{beside}, each once\n"
+            f"  trained          {self.trained - self.trained_beside} "
+            f"in {counted(steps, 'step')} of {sizes}{beside}, each once\n"
             f"  refunded         {sum(self.refunded.values())} ({refunds})\n"
             f"  live             {len(self.live)}\n"
             f"  head staleness   mean {mean:.2f}, worst {self.worst_staleness}; {self._bound()}\n"
-            f"  incarnations     {self.incarnation}, {self.undone} lines rolled back"
+            f"  incarnations     {self.incarnation}, {counted(self.undone, 'line')} rolled back"
         )
 
     def _bound(self) -> str:
         masked = self.past_bound["mask"]
-        held = "the bound held at every step" + (f", {masked} tokens past it left out of the loss" * (masked > 0))
-        return f"{self.violations} groups trained past the bound (soft)" if self.violations else held
+        held = "the bound held at every step" + (
+            f", {counted(masked, 'token')} past it left out of the loss" * (masked > 0)
+        )
+        return f"{counted(self.violations, 'group')} trained past the bound (soft)" if self.violations else held

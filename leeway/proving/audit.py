@@ -20,6 +20,7 @@ from typing import Any
 from ...common.errors import AuditError
 from ...common.ledger import REFUNDS, read, survey, why_other_format
 from ...common.lineage import lineage_in
+from ...common.wording import counted
 from .account import Account
 from .drops import Drops
 from .groups import wrong_rewards, wrong_spans
@@ -122,7 +123,7 @@ def _apply(account: Account, line: dict[str, Any]) -> str | None:
                 return f"comes before version {account.version} is published"
             if account.live or account.step_tickets:
                 return f"tickets {sorted(account.live)[:5]} are unaccounted for"
-            return None if line["version"] == account.version else f"after {account.version} steps"
+            return None if line["version"] == account.version else f"after {counted(account.version, 'step')}"
         case other:
             return f"unknown event {other!r}"
 
@@ -286,11 +287,11 @@ def _trained(account: Account, line: dict[str, Any]) -> str | None:
     if staleness != line["head_staleness"]:
         return f"head staleness {line['head_staleness']}, its spans say {staleness}"
     if staleness > account.batch_bound and account.batch_overflow in ("wait", "drop"):
-        return f"ticket {ticket} is {staleness} versions stale, the bound is {account.batch_bound}"
+        return f"ticket {ticket} is {counted(staleness, 'version')} stale, the bound is {account.batch_bound}"
     spans = [span for of_response in line["spans"] for span in of_response]
     past = sum(end - start for version, start, end in spans if step - version > account.batch_bound)
     if past != line["past_bound"]:
-        return f"{line['past_bound']} tokens past the bound, its spans say {past}"
+        return f"{counted(line['past_bound'], 'token')} past the bound, its spans say {past}"
     if past == sum(end - start for _, start, end in spans) and account.batch_overflow == "mask":
         return f"ticket {ticket} has no token within the bound"
     account.past_bound[account.batch_overflow] += past

@@ -3,6 +3,8 @@
 from math import isfinite
 from typing import Any
 
+from ...common.wording import counted
+
 
 def wrong_rewards(line: dict[str, Any], size: int) -> str | None:
     """What is wrong with the verdicts and rewards of a trained group of ``size`` responses. Where no verdict is
@@ -25,7 +27,7 @@ def wrong_spans(line: dict[str, Any], oldest: int, newest: int) -> str | None:
     tokens they cover every token once."""
     by_response = line.get("observed", [[]] * len(line["spans"]))
     if len(by_response) != len(line["spans"]):
-        return f"observed tokens of {len(by_response)} responses in a group of {len(line['spans'])}"
+        return f"observed tokens of {counted(len(by_response), 'response')} in a group of {len(line['spans'])}"
     for response, (spans, length) in enumerate(zip(line["spans"], line["lengths"], strict=True)):
         position, observed = 0, dict(by_response[response])
         for version, start, end in spans:

@@ -18,6 +18,7 @@ from ...common.config import compose
 from ...common.config.plain import why_not_plain
 from ...common.errors import ConfigError, LeewayError
 from ...common.ledger import published_checksum
+from ...common.wording import counted
 from ..running.up import up
 from .audit import audit
 
@@ -46,15 +47,15 @@ def on_policy(
         )
     if (why := why_not_plain(config)) is not None:
         raise ConfigError(f"prove on-policy compares with a plain loop in one process: {why}")
-    run = f"prove-{time.strftime('%m%d-%H%M%S')}-{os.getpid()}"
-    typer.echo(f"asynchronous: {rollout_workers} rollout and {verifier_workers} verifier workers, {steps} steps")
+    run, made = f"prove-{time.strftime('%m%d-%H%M%S')}-{os.getpid()}", counted(steps, "step")
+    typer.echo(f"asynchronous: {rollout_workers} rollout and {counted(verifier_workers, 'verifier worker')}, {made}")
     up(run, presets, [*settings, *fixed], None, runs_dir, resume=False, report=False)  # the run is removed in the end
     ledger = runs_dir / run / "ledger.jsonl"
     typer.echo(audit(ledger).describe())
     asynchronous = published_checksum(ledger)
     typer.echo("one process:")
     plain = _plain(steps, presets, [*settings, *fixed], threads=config.train.threads)
-    typer.echo(f"checksum of the weights after {steps} steps\n  asynchronous  {asynchronous}\n  one process   {plain}")
+    typer.echo(f"checksum of the weights after {made}\n  asynchronous  {asynchronous}\n  one process   {plain}")
     if asynchronous != plain:
         raise NotEqualError(f"the weights differ; the asynchronous run is kept in {runs_dir / run}")
     shutil.rmtree(runs_dir / run)

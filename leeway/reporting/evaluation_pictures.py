@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from ...common.wording import counted
 from .drawing import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, SOFT, STYLE, png, subtitle
 
 ENDINGS = {"correct": GREEN, "not correct": GREY, "truncated": RED}
@@ -75,7 +76,7 @@ def _solved(ax: Axes, each: dict[str, Any]) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_title("Correct share by problem", loc="left", size=11, weight="bold", pad=24)
     always, never = (shares == 1).sum(), (shares == 0).sum()
-    subtitle(ax, f"{len(shares):,} problems: {always:,} always, {never:,} never solved")
+    subtitle(ax, f"{counted(len(shares), 'problem')}: {always:,} always, {never:,} never solved")
     ax.set_xlabel("problems, the easiest first")
     ax.set_ylabel("correct responses")
 
@@ -133,7 +134,9 @@ def _versions(ax: Axes, name: str, lines: Sequence[dict[str, Any]], colour: str)
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     ax.set_title(f"{name}, avg@{lines[-1]['n']}", loc="left", size=11, weight="bold", pad=24)
     first, last = lines[0]["avg_at_n"]["value"], lines[-1]["avg_at_n"]["value"]
-    subtitle(ax, f"version {x[0]}: {first:.3f} → version {x[-1]}: {last:.3f}; {lines[-1]['problems']:,} problems")
+    subtitle(
+        ax, f"version {x[0]}: {first:.3f} → version {x[-1]}: {last:.3f}; {counted(lines[-1]['problems'], 'problem')}"
+    )
     ax.set_xlabel("version")
     ax.set_ylabel("correct responses")
     if len(x) <= 12:

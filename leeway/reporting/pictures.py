@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from ...common.wording import counted
 from . import answer_pictures, source_picture
 from .drawing import (
     BLUE,
@@ -247,7 +248,7 @@ def _staleness(ax: Axes, run: RunData) -> None:
     ax.set_xlim(-0.6, max(2.6, ages[-1] + 0.95))
     _bounds(ax, run)
     average, worst = mean(run.series("staleness/head_mean")), np.nanmax(run.series("staleness/head_max"))
-    past_of = f"{past.sum():,} of {total:,} groups past the bound of their step"
+    past_of = f"{past.sum():,} of {counted(int(total), 'group')} past the bound of their step"
     subtitle(ax, f"mean {average:.2f}, worst {worst:.0f}; {past_of}")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

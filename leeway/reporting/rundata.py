@@ -19,6 +19,7 @@ from ...common.json_text import line_of_ours
 from ...common.ledger import read_standing
 from ...common.lineage import Ancestor, lineage_in
 from ...common.metrics import read_steps
+from ...common.wording import counted
 
 REQUIRED = ("step", "reward/mean", "batch/groups", "batch/tokens", "time/step_s")
 """Keys that every line of ``metrics.jsonl`` must have; all others are optional."""
@@ -162,7 +163,10 @@ class RunData:
 
     def headline(self) -> str:
         """The run in one line."""
-        parts = [f"{len(self.steps)}{self.planned} training steps", f"{self.total('batch/groups'):,.0f} groups trained"]
+        parts = [
+            f"{len(self.steps)}{self.planned} training steps",
+            f"{counted(int(self.total('batch/groups')), 'group')} trained",
+        ]
         if turns := self.turns(self.bounds()):
             parts.append(f"max_staleness η = {' → '.join(f'{bound:.0f}' for _, bound in turns)}")
         if self.resumed_at():

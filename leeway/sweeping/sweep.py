@@ -38,7 +38,7 @@ from ...common.fingerprint import data_paths, of_run_inputs
 from ...common.locks import only_writer
 from ...common.progress import Progress
 from ...common.stopping import STOPPED
-from ...common.wording import age
+from ...common.wording import age, counted
 from ..looking.left import is_finished
 from ..running.last_words import last_lines
 from ..running.own_code import with_digests
@@ -106,7 +106,7 @@ def sweep(
     if failed:
         names = ", ".join(point.name for point in failed)
         raise RoleDiedError(
-            f"{len(failed)} of {len(plan.points())} points failed: {names}; {_again(folder)} tries again"
+            f"{len(failed)} of {counted(len(plan.points()), 'point')} failed: {names}; {_again(folder)} tries again"
         )
 
 
@@ -250,7 +250,7 @@ def run_all(folder: Path, plan: Plan, redis_url: str | None, lock: IO[str]) -> l
     steps = {point: compose([str(folder / "base.toml")], point.settings).train.steps for point in every}
     failed = []
     if len(left) < len(every):
-        typer.echo(f"{len(every) - len(left)} of {len(every)} points are finished already")
+        typer.echo(f"finished already: {len(every) - len(left)} of {counted(len(every), 'point')}")
     with _Progress(sum(steps.values()), sum(steps[point] for point in every if point not in left)) as progress:
         for point in left:
             began = time.monotonic()

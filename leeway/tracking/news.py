@@ -16,6 +16,7 @@ from ...common.metrics import measured
 from ...common.samples import FILE, PROMPT, TOTAL, Sample, Segment, read_samples
 from ...common.tail import Growing, whole_lines
 from ...common.texts import visible
+from ...common.wording import counted
 from ..reporting.rundata import turned_to
 from .charts import AXES, charted
 
@@ -177,7 +178,7 @@ def turn_of(line: dict[str, Any]) -> Turn | None:
             text = f"learner {line['incarnation']} goes on from the checkpoint of step {line['version']}"
             return Turn(line["version"], "resumed", f"resumed at step {line['version']}", text)
         case "stage" if line["stage"]:
-            text = f"tickets of stage {line['stage']} are issued, from {line['prompts']} prompts"
+            text = f"tickets of stage {line['stage']} are issued, from {counted(line['prompts'], 'prompt')}"
             return Turn(line["version"], "stage", f"stage {line['stage']}", text)
     return None
 

@@ -154,7 +154,7 @@ def test_the_rollout_engine_rates_rows_and_names_what_it_cannot_ask(tmp_path, ti
     for row in kept:
         wrong = sum(r["verdict"] != "correct" for r in responses if r["id"] == str(row["row"] - 1))
         assert json.loads(row["difficulty"]) == {"M-1B": wrong}
-    assert "M-1B: 1 problems that leeway sample could not ask" in funnel.notes
+    assert "M-1B: 1 problem that leeway sample could not ask" in funnel.notes
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path):

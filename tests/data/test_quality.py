@@ -122,7 +122,7 @@ def test_problems_are_kept_by_votes_and_nonsense_is_no_vote(tmp_path):
     assert dropped[2]["detail"] == (
         "0 of 4 votes for it, 4 against; not met: completeness 4; one: It is cut off\\ud83d."
     )
-    assert "other: 4 votes of 6, 50% of them for the problem; 2 answers were no votes" in "\n".join(funnel.notes)
+    assert "other: 4 votes of 6, 50% of them for the problem; 2 answers without a vote" in "\n".join(funnel.notes)
     (file,) = tmp_path.glob("out.*.asked/votes.parquet")
     votes = pq.read_table(file).to_pylist()
     assert len(votes) == 12  # none on code

@@ -54,7 +54,7 @@ def test_each_bad_row_is_named_and_the_others_are_asked(tmp_path, tokenizer):
 
 
 def test_a_file_without_a_usable_row_is_refused(tmp_path, tokenizer):
-    with pytest.raises(DataError, match=r"no row can be used \(1 rows\)"):
+    with pytest.raises(DataError, match=r"no row can be used \(1 row\)"):
         read(tmp_path, tokenizer, {"prompt": "1+2"})
 
 

@@ -130,13 +130,13 @@ def test_the_command_says_what_it_leaves_out_and_refuses_what_has_nothing_in_com
     c = folder(tmp_path / "c", results({"1": ("s", "5", 2)}))
     code, out, _ = compared(capsys, monkeypatch, a, b)
     assert code == 0
-    assert "sums: 1 problems are in A alone, and left out: 3" in out
-    assert "sums: 1 problems ask the same and are judged by different golds, and left out: 2" in out
+    assert "sums: 1 problem in A alone, left out: 3" in out
+    assert "sums: 1 problem with the same question and different golds, left out: 2" in out
     assert "A was asked with temperature = 1.0, B with 0.6" in out
     code, _, err = compared(capsys, monkeypatch, a, c)
     assert code == 3
     assert f"{a} and {c} have no problem in common, so there is nothing to compare" in err
-    assert "sums: 3 problems are in A alone" in err
+    assert "sums: 3 problems in A alone" in err
     d = folder(tmp_path / "d", {"benchmarks": {"products": results({"1": ("p", "5", 2)})["benchmarks"]["sums"]}})
     code, _, err = compared(capsys, monkeypatch, a, d)
     assert (code, f"({a}: sums; {d}: products)" in err) == (3, True)

@@ -102,9 +102,9 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     wrong = table.set_column(table.schema.get_field_index("verdict"), "verdict", [verdicts])
     pq.write_table(wrong.cast(table.schema), store.whole)
     regraded = leeway("eval", "regrade", "two", cwd=tmp_path)
-    assert f"0 responses graded anew, {8 * PROBLEMS} verdicts still hold" in regraded.stdout, regraded.stderr
+    assert f"0 responses graded anew, {8 * PROBLEMS:,} verdicts kept" in regraded.stdout, regraded.stderr
     regraded = leeway("eval", "regrade", "two", "--anew", cwd=tmp_path)
-    assert f"{correct} verdicts changed" in regraded.stdout, regraded.stderr
+    assert f"{correct:,} verdicts changed" in regraded.stdout, regraded.stderr
     assert texts("one") == texts("two")
 
     # What is finished is not taken for what somebody asks of it now.

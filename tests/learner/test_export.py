@@ -212,4 +212,4 @@ def test_what_two_ranks_wrote_is_exported_by_one_process(base, tmp_path, zero_st
     _, weights = loaded(export(tmp_path / "mine", tmp_path / "out"))
     assert weights.keys() == trained.keys()
     assert all(torch.equal(weights[name], trained[name]) for name in trained)
-    assert f"ZeRO {zero_stage} on 2 rank(s)" in (tmp_path / "out/README.md").read_text()
+    assert f"ZeRO {zero_stage} on 2 ranks" in (tmp_path / "out/README.md").read_text()

@@ -141,7 +141,7 @@ def test_the_audit_replays_a_fork_from_its_own_ledger_and_tells_the_lineage(pare
     assert (account.version, account.trained, sorted(account.live), account.next_ticket) == (2, 2, [5], 6)
     told = account.describe()
     assert "  forked from      run parent, step 1 (weights 0); objective.kl_beta 0.0 -> 0.001\n" in told
-    assert "  tickets issued   0\n  trained          2 in 1 steps of 2, each once\n" in told
+    assert "  tickets issued   0\n  trained          2 in 1 step of 2, each once\n" in told
     more = {"live": {"5": 0}, "asked": {"5": "p:1"}}
     write_checkpoint(child, 2, state_at(2, written, **more))
     fork(child, grandchild, step=2, settings=["train.learning_rate=2e-6"])
@@ -218,7 +218,7 @@ def test_the_live_tickets_that_have_no_place_in_the_fork_stay_behind(parent, tmp
         ("model.path=other", r"^model.path = 'other': a fork keeps .*: the checkpoint's weights are of that model"),
         ("data.path=other.jsonl", r"^data.path = 'other.jsonl': a fork keeps .*: the books say which of its prompts"),
         ("flow.inject_lag=1", r"^flow.inject_lag = 1: a fork keeps 0: the checkpoint holds the weights"),
-        ("train.steps=1", r"^train.steps = 1: the checkpoint has made 1 steps, so none is left to train"),
+        ("train.steps=1", r"^train.steps = 1: the checkpoint has made 1 step, so none is left to train"),
         ("train.zero_stage=3", r"^the checkpoint cannot go on with this configuration: it was written under ZeRO 0"),
         ("objective.kl_beta=-1", r"objective.kl_beta"),
     ],

@@ -162,7 +162,7 @@ def test_sampled_and_observed_tokens_cover_a_response_together(tmp_path):
         (TWO_TURNS, [[[2, 4]], [[1, 2]]], "observed tokens of response 1 lie among sampled ones"),
         ([[[0, 0, 6]], [[0, 0, 2]]], [[[2, 4]], []], "observed tokens of response 0 lie among sampled ones"),
         ([[[0, 0, 2]], [[0, 0, 2]]], [[[2, 6]], []], "spans of response 0 cover 2 of 6 tokens"),
-        (TWO_TURNS, [[[2, 4]]], "observed tokens of 1 responses in a group of 2"),
+        (TWO_TURNS, [[[2, 4]]], "observed tokens of 1 response in a group of 2"),
     ],
 )
 def test_a_wrong_tiling_by_sampled_and_observed_tokens_is_named(tmp_path, spans, observed, why):
@@ -404,14 +404,14 @@ def test_ready_groups_may_overtake_where_the_policy_says_so(tmp_path):
     masked = audit(overtaken(tmp_path / "mask.jsonl", "mask", newest=1, past=3))
     assert "the bound held at every step, 3 tokens past it left out of the loss" in masked.describe()
     soft = audit(overtaken(tmp_path / "soft.jsonl", "soft", newest=0, past=5))
-    assert "1 groups trained past the bound (soft)" in soft.describe()
+    assert "1 group trained past the bound (soft)" in soft.describe()
 
 
 @pytest.mark.parametrize(
     ("overflow", "newest", "past", "complaint"),
     [
         ("wait", 1, 3, "the oldest live ones are"),
-        ("drop", 1, 3, "ticket 3 is 1 versions stale, the bound is 0"),
+        ("drop", 1, 3, "ticket 3 is 1 version stale, the bound is 0"),
         ("mask", 1, 2, "2 tokens past the bound, its spans say 3"),
         ("mask", 0, 5, "ticket 3 has no token within the bound"),
     ],
@@ -595,7 +595,7 @@ def test_a_group_without_a_signal_holds_no_place_and_is_trained_beside_the_other
     path = beside_ledger(tmp_path / "ledger.jsonl", [0, 1, 2], overflow=overflow)
     account = audit(path, unfinished=True)
     assert (account.trained, account.trained_beside, account.held[0]) == (3, 1, 0)
-    assert "trained          2 in 1 steps of 2, and 1 without a signal beside, each once" in account.describe()
+    assert "trained          2 in 1 step of 2, and 1 without a signal beside, each once" in account.describe()
 
 
 @pytest.mark.parametrize(

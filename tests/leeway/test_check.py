@@ -55,7 +55,7 @@ def test_where_every_reward_fails_nothing_is_sampled_and_where_some_do_the_rest_
         check.check(["tiny"], [], rows=1, responses=1)
     assert not sampled
     assert "no response is sampled before the rewards work" in capsys.readouterr().out
-    with pytest.raises(LeewayError, match="rewards failed on 1 responses"):
+    with pytest.raises(LeewayError, match="rewards failed on 1 response:"):
         check.check(["tiny"], [], rows=1, responses=1)
     assert sampled
     assert tries == [1, 1], "a function that hangs is waited for once"

@@ -140,7 +140,7 @@ def test_the_audit_first_says_how_a_run_stands_that_has_not_ended(tmp_path, monk
     first, second, *_ = asked.output.splitlines()
     assert first.startswith("run here is stopped at step 1 of 2: leeway up --run runs/here --resume")
     assert second == "audit passed for what is there: 7 lines, chain whole"
-    assert "trained          1 in 1 steps of 1, each once" in asked.output
+    assert "trained          1 in 1 step of 1, each once" in asked.output
     assert isinstance(asked.exception, AuditError)
     assert CliRunner().invoke(app, ["audit", "here", "--unfinished"]).exit_code == 0
     with only_writer(tmp_path / "runs/here/lock", "here"):

@@ -222,7 +222,7 @@ def test_a_finished_sweep_only_makes_its_report(tmp_path, capsys):
     made_up_sweep(tmp_path / "some", faster_and_flatter, seeds=2)
     sweep(["tiny"], ["train.steps=12"], GRID, 2, tmp_path / "some", None, report_only=False)
     said = capsys.readouterr().out
-    assert "8 of 8 points are finished already" in said
+    assert "finished already: 8 of 8 points" in said
     assert not (tmp_path / "some" / "logs").exists()
 
 

@@ -101,7 +101,7 @@ def test_the_command_keeps_the_order_reports_wrong_rows_and_goes_on_where_it_sto
     out.write_bytes(whole[: len(whole) // 2])  # as if killed in the middle of a line
     again = subprocess.run([*COMMAND, source, "--out", out, "--jobs", "1"], capture_output=True, text=True)
     assert again.returncode == 3
-    assert "rows have their verdict already" in again.stderr
+    assert "rows with a verdict" in again.stderr
     assert written(out) == expected
 
 

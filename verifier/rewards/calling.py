@@ -16,6 +16,7 @@ from ...common.reasons import printable
 from ...common.rewards import Score
 from ...common.user_code.loading import told
 from ...common.user_code.secrets import Secrets
+from ...common.wording import counted
 from .loading import ASKED, Loaded
 
 Call: TypeAlias = "tuple[int, int | None]"
@@ -140,7 +141,7 @@ def numbers_of(given: Any, function: Loaded, size: int) -> tuple[list[float], li
         raise NotANumber(f"it returned {_shown(given)}; a function of the whole group returns a list of {size} numbers")
     found = [_number(each, function.name) for each in given]
     if len(found) != size:
-        raise NotANumber(f"it returned {len(found)} numbers for a group of {size} responses")
+        raise NotANumber(f"it returned {counted(len(found), 'number')} for a group of {size} responses")
     return [value for value, _ in found], [reason for _, reason in found]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ....common.config import Config
 from ....common.config.stages import STAGED
 from ....common.tables import as_text, table
-from ....common.wording import byte_size
+from ....common.wording import byte_size, counted
 from .asked import RANKS_A_NODE, asked_of, learner_of, worker_of
 from .fitting import left_to_learner, longest_context
 from .learner import Part, Peak, peak
@@ -100,7 +100,7 @@ def _learner_page(config: Config, shape: Shape, gpu: Gpu) -> str:
     rows += _rows(found.parts)
     others = ", ".join(f"{name} {byte_size(size)}" for name, size in found.others.items())
     rows.append([f"peak: {found.name}", byte_size(found.device), byte_size(found.host), f"other moments: {others}"])
-    ranks = "1 rank" if train.ranks == 1 else f"{train.ranks} ranks"
+    ranks = counted(train.ranks, "rank")
     checkpointing = "with" if train.gradient_checkpointing else "without"
     return (
         f"a GPU of the learner: {_count(shape.parameters)} parameters, ZeRO {train.zero_stage} on {ranks}, "
@@ -150,7 +150,7 @@ def _rollout_page(config: Config, shape: Shape, gpu: Gpu) -> str:
 def _nodes_page(config: Config, shape: Shape, gpu: Gpu) -> str:
     here = min(RANKS_A_NODE, config.train.ranks)
     held, to_start = learner_node(config, shape, gpu)
-    rows = [["", "each", "sum", ""], *_summed(f"memory of the node of rank 0, {here} ranks", held)]
+    rows = [["", "each", "sum", ""], *_summed(f"memory of the node of rank 0, {counted(here, 'rank')}", held)]
     rows += _summed("", [to_start], sum_up=False)
     rows += _summed("memory of a rollout node", rollout_node(config, shape))
     by_file = config.weights.transport == "file"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ....common.rewards import Score, prepared
+from ....common.wording import counted
 
 OPEN, CLOSE = "<think>", "</think>"
 
@@ -17,7 +18,7 @@ def think_tags(response: str, row: dict[str, Any], *, opened: bool = False) -> S
     """
     opens, closes = response.count(OPEN), response.count(CLOSE)
     if opens != (0 if opened else 1) or closes != 1:
-        return Score(0.0, f"{opens} times {OPEN}, {closes} times {CLOSE}")
+        return Score(0.0, f"{counted(opens, 'time')} {OPEN}, {counted(closes, 'time')} {CLOSE}")
     before, _, answer = response.partition(CLOSE)
     head, _, reasoning = (before if not opened else OPEN + before).partition(OPEN)
     if head.strip() or not reasoning.strip() or not answer.strip():
@@ -33,8 +34,9 @@ def answer_tag(response: str, row: dict[str, Any], *, tag: str = "answer") -> Sc
     Source: the template of DeepSeek-R1-Zero (arXiv 2501.12948, table 1).
     """
     opening, closing = f"<{tag}>", f"</{tag}>"
-    if response.count(opening) != 1 or response.count(closing) != 1:
-        return Score(0.0, f"{response.count(opening)} times {opening}, {response.count(closing)} times {closing}")
+    opens, closes = response.count(opening), response.count(closing)
+    if opens != 1 or closes != 1:
+        return Score(0.0, f"{counted(opens, 'time')} {opening}, {counted(closes, 'time')} {closing}")
     _, _, rest = response.partition(opening)
     inside, _, after = rest.partition(closing)
     return Score(float(bool(inside.strip()) and not after.strip()), "" if inside.strip() else "it is empty")
