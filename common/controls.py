@@ -29,15 +29,26 @@ CONTROLS: dict[str, tuple[Callable[[str], int | float | str], str]] = {
     "learning_rate": (TypeAdapter(_RATE).validate_python, "more than 0, at most 1; or stage, for each stage's own"),
     "paused": (TypeAdapter(_SWITCH).validate_python, "0 or 1"),
 }
-"""How the text of each control is read, and what would be right, by its key in Redis. On the command line ``_`` is
-``-``."""
+"""How the text of each control is read, and what would be right, by its key in Redis."""
+AT_A_STEP = ("target_entropy", "learning_rate")
+"""The controls that say how a training step trains. The others say what is issued and taken."""
+
+
+def name_of(key: str) -> str:
+    """A control's name for people, as the command line takes it."""
+    return key.replace("_", "-")
+
+
+def key_of(name: str) -> str:
+    """The key of a control in Redis, by its name on the command line."""
+    return name.replace("-", "_")
 
 
 def read_control(key: str, text: str) -> Any:
     """The value of control ``key`` in ``text``. ``ConfigError`` if there is no such control, or the value is wrong."""
-    name = key.replace("_", "-")
+    name = name_of(key)
     if key not in CONTROLS:
-        known = ", ".join(known.replace("_", "-") for known in CONTROLS)
+        known = ", ".join(map(name_of, CONTROLS))
         raise ConfigError(f"no live control {name[:64]!r}; there are {known}")
     read, right = CONTROLS[key]
     try:

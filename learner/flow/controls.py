@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from typing import Literal
 
 from ...common.config import Config, MaxStaleness
-from ...common.controls import taken_up
+from ...common.controls import AT_A_STEP, taken_up
 from ...common.errors import ConfigError
 from ...common.ledger import Ledger
 from ...common.profiles import FIELD, Answer, Request, to_json
@@ -64,7 +64,7 @@ class LiveControls:
         if "paused" in controls:
             controls["paused"] = bool(controls["paused"])
         dials = (
-            *((self, name) for name in ("target_entropy", "learning_rate")),
+            *((self, name) for name in AT_A_STEP),
             *((self._book, name) for name in ("pipeline_depth", "overflow", "paused")),
         )
         for holder, name in dials:

@@ -29,10 +29,10 @@ def set_control(
     What says how to train (target-entropy, learning-rate) holds from the next training step on, the rest from the next
     ticket on.
     """
-    from ...common.controls import read_control
+    from ...common.controls import key_of, read_control
     from ..running import controls
 
-    read_control(name.replace("-", "_"), value)  # before a run is looked for
+    read_control(key_of(name), value)  # before a run is looked for
     controls.turn(*run.live(), name, value)
 
 

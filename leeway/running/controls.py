@@ -5,12 +5,9 @@ from contextlib import closing
 import typer
 
 from ...common.config import parse
-from ...common.controls import read_control, refuse_forbidden
+from ...common.controls import AT_A_STEP, key_of, read_control, refuse_forbidden
 from ...common.queue.connection import Connection
 from ...common.queue.desk import DeskQueue
-
-AT_A_STEP = ("target_entropy", "learning_rate")
-"""The controls that say how a training step trains. The others say what is issued and taken."""
 
 
 def turn(redis_url: str, run: str, name: str, value: str) -> None:
@@ -22,7 +19,7 @@ def turn(redis_url: str, run: str, name: str, value: str) -> None:
 def turned(queue: DeskQueue, name: str, value: str) -> str:
     """Set control ``name`` of the queue's run. The learner takes it up at its next admission and records it in the
     ledger. Returns what to tell; ``ConfigError`` where there is no such control, or the run forbids the value."""
-    key = name.replace("-", "_")
+    key = key_of(name)
     wanted = read_control(key, value)
     refuse_forbidden(key, wanted, parse(queue.load_config()))  # an unknown run is the user's error, not a new hash
     queue.set_control(key, str(wanted))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ...common.controls import name_of
 from ...common.json_text import line_of_ours
 from ..reporting.rundata import turned_to
 
@@ -46,7 +47,7 @@ class Account:
             "turns": [
                 {
                     "version": each["version"],
-                    "name": each["name"].replace("_", "-"),
+                    "name": name_of(each["name"]),
                     "previous": each.get("previous"),
                     "value": each["value"],
                     "by": each.get("by", "operator"),

@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ...common.controls import CONTROLS
+from ...common.controls import CONTROLS, name_of
 from ...common.errors import BrokerError, LeewayError
 from ...common.queue.connection import RedisError, refused_or_lost
 from ..running.controls import turned
@@ -50,7 +50,7 @@ class Watching:
     """The page of one run. ``token`` is what a turn of the dial must bring along; without one nothing can be turned."""
 
     def __init__(self, source: Source, *, token: str | None = None, look_s: float = LOOK_S) -> None:
-        self.board = Board([] if token is None else [name.replace("_", "-") for name in CONTROLS])
+        self.board = Board([] if token is None else [*map(name_of, CONTROLS)])
         self._source, self._token, self._look_s = source, token, look_s
         self._asking = asyncio.Lock()
         """Held while the source is in use: it is one connection, and one place in each file."""
