@@ -21,7 +21,7 @@ def main() -> int:
         from torch.distributed.run import main as torchrun
 
     try:
-        torchrun()
+        torchrun(["--log-dir", os.devnull, *sys.argv[1:]])  # else it leaves a folder of empty ones behind
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         print(f"rank {rank} was the first to fail, with exit code {failure.exitcode}", file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """Under our torchrun a rank's own end is that of the whole."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -22,7 +23,9 @@ def under_torchrun(folder, end):
     (folder / "rank.py").write_text(RANK.format(end=end))
     words = ["--standalone", "--nproc-per-node", "2", "rank.py"]
     command = [sys.executable, "-m", "leeway_rl.learner.torchrun", *words]
-    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    (folder / "tmp").mkdir()
+    variables = {**os.environ, "TMPDIR": str(folder / "tmp")}
+    return subprocess.Popen(command, cwd=folder, env=variables, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize(("end", "code"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", -9)])
@@ -32,6 +35,7 @@ def test_the_rank_that_failed_first_says_how_it_ends(tmp_path, end, code):
     assert process.returncode == code
     assert "rank 0 was the first to fail" in said
     assert "Traceback" not in said
+    assert list((tmp_path / "tmp").iterdir()) == [], "it leaves nothing behind"
     if code > 0:
         assert cause(code, said) == "it ended with code 3: no such model folder"
 
@@ -48,7 +52,7 @@ def test_a_process_that_cannot_kill_itself_as_its_rank_was_killed_ends_as_shells
     from leeway_rl.learner import torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-    def ranks():
+    def ranks(*_):
         raise ChildFailedError("rank.py", {0: ProcessFailure(0, 4711, -signal.SIGKILL, "no file")})
 
     monkeypatch.setattr("torch.distributed.run.main", ranks)
