@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from leeway_rl.common.errors import DataError, RoleDiedError
 from leeway_rl.common.stopping import STOPPED
 from leeway_rl.leeway.running.last_words import cause
 
@@ -59,3 +60,18 @@ def test_a_process_that_cannot_kill_itself_as_its_rank_was_killed_ends_as_shells
     monkeypatch.setattr("os.kill", lambda *_: None)  # as in a container's first process
     monkeypatch.setattr("resource.setrlimit", lambda *_: None)
     assert torchrun.main() == 137
+
+
+def test_of_ranks_that_ended_in_the_same_moment_the_one_that_lost_another_was_not_the_first(monkeypatch, capsys):
+    """torchrun looks every tenth of a second, and tells times by the second."""
+    from leeway_rl.learner import torchrun
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+    def ranks(*_):
+        codes = {0: RoleDiedError.exit_code, 1: DataError.exit_code, 2: RoleDiedError.exit_code}
+        failed = {rank: ProcessFailure(rank, 4711, code, "no file") for rank, code in codes.items()}
+        raise ChildFailedError("rank.py", failed)
+
+    monkeypatch.setattr("torch.distributed.run.main", ranks)
+    assert torchrun.main() == DataError.exit_code
+    assert "rank 1 was the first to fail, with exit code 3" in capsys.readouterr().err
