@@ -12,7 +12,11 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import IO
+
+_WALL = "bwrap\n"
+"""What the kernel calls bubblewrap."""
 
 
 class SandboxProcess:
@@ -50,6 +54,31 @@ class SandboxProcess:
         with self._ending:
             while self._handles:
                 os.close(self._handles.pop())
+
+
+def sweep(word: str) -> None:
+    """End what killed processes have left of a start: bubblewrap's own child, which waits for ever for a bubblewrap
+    that has died with its parent before the namespace had users. ``word``: one of the words of such a child's command,
+    so that none of another program's is looked at."""
+    for listed in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if _is_left(listed, word):
+                handle = os.pidfd_open(int(listed.name))
+                try:
+                    if _is_left(listed, word):  # still: from here on the handle is that process's
+                        signal.pidfd_send_signal(handle, signal.SIGKILL)
+                finally:
+                    os.close(handle)
+
+
+def _is_left(listed: Path, word: str) -> bool:
+    if (listed / "comm").read_text() != _WALL or (listed / "uid_map").read_text():
+        return False
+    parent = (listed / "stat").read_text().rpartition(")")[2].split()[1]
+    return (
+        os.fsencode(word) in (listed / "cmdline").read_bytes().split(b"\0")
+        and (listed.parent / parent / "comm").read_text() != _WALL
+    )
 
 
 def start_bare(

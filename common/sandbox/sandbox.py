@@ -28,7 +28,7 @@ from typing import IO, Any
 
 from ..errors import ConfigError
 from .errors import Garbled, HungUp, OutOfMemory, Overrun, SandboxError
-from .process import SandboxProcess, start_bare, start_walled
+from .process import SandboxProcess, start_bare, start_walled, sweep
 from .sandboxed import frames
 
 log = logging.getLogger(__name__)
@@ -109,6 +109,7 @@ class Sandbox:
         command = [os.path.realpath(sys.executable), *_INTERPRETER, _BOOT, str(control), str(int(self._isolated))]
         if not self._isolated:
             return start_bare(command, _ENVIRONMENT, control, self._errors)
+        sweep(_BOOT)
         return start_walled([str(bubblewrap()), *_wall(self._packages)], command, control, self._errors)
 
     def _complaint(self) -> str:

@@ -1,8 +1,10 @@
 """A sandbox that does not start leaves nothing, and one that ends hits nobody else."""
 
+import ctypes
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -61,6 +63,55 @@ def test_a_start_that_fails_half_way_leaves_no_process_and_no_descriptor(monkeyp
     assert descriptors() <= before
     # bubblewrap's own child, which becomes the zygote, is nobody's once bubblewrap is gone.
     wait_until(lambda: not any(of_group(each.pid) for each in started), "all of them are gone", 10)
+
+
+KILLED_AS_IT_STARTS = """
+import os, signal
+from leeway_rl.common.sandbox.sandbox import Sandbox
+
+works, calls = os.pidfd_open, iter(range(9))
+
+def killed(pid):
+    if next(calls) == 0:
+        return works(pid)
+    if os.fork() == 0:  # holds our end of the pipe, so that bubblewrap does not go on for its end
+        signal.pause()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.pidfd_open = killed  # the second one, for bubblewrap's own child, which has no users yet
+Sandbox()
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="others need not wait for a map of users")
+def test_what_a_verifier_that_was_killed_as_a_sandbox_started_has_left_goes_with_the_next_start(wait_until) -> None:
+    """bubblewrap dies with its verifier, and its own child would wait for it for ever."""
+
+    def waiting() -> list[psutil.Process]:
+        every = psutil.process_iter(["name", "ppid", "status"])
+        left = [each for each in every if each.info["name"] == "bwrap" and each.info["ppid"] == me.pid]
+        return [each for each in left if each.info["status"] != psutil.STATUS_ZOMBIE]
+
+    me = psutil.Process()
+    before = {each.pid for each in me.children()}
+    adopt(1)
+    try:
+        verifier = subprocess.Popen([sys.executable, "-c", KILLED_AS_IT_STARTS])
+        assert verifier.wait() == -signal.SIGKILL
+        wait_until(lambda: len(waiting()) == 1, "bubblewrap has died", 10)
+        Sandbox().close()
+        wait_until(lambda: not waiting(), "its child is gone", 10)
+    finally:
+        for each in me.children():
+            if each.pid not in before:
+                each.kill()
+                each.wait()
+        adopt(0)
+
+
+def adopt(switch: int) -> None:
+    """Have what our descendants leave become ours (PR_SET_CHILD_SUBREAPER), in the place of the first process's."""
+    assert ctypes.CDLL(None).prctl(36, switch) == 0
 
 
 def test_a_job_without_a_socket_leaves_no_folder(monkeypatch, tmp_path) -> None:
