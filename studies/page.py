@@ -210,7 +210,8 @@ def index_of(findings: Mapping[Study, Sequence[Finding]], steps: int, cores: int
         "```",
         "leeway study --all",
         "```",
-        INDEX.format(steps=steps, cores=cores),
+        "",
+        INDEX.format(preset=PRESET, steps=steps, cores=cores),
         *(["", note] if note else []),
         "",
     ]
@@ -237,11 +238,20 @@ def _p(p: float) -> str:
 
 
 INDEX = """\
-Three seeds or five, as each page says, {steps} steps a run, {cores}-core CPU; the model has 0.4M parameters and adds
-two-digit numbers. A verdict is about the claim **at this scale**: `agrees` where the whole 95 % interval lies where the
-claim puts it, `disagrees` where none of it does, else `undecided`. A claim about several settings agrees where all of
-them do, and disagrees where one of them does. The predictions were committed before the studies ran, and no pilot had
-used these seeds. Under **Limits** the pages say what a verdict must not be taken for."""
+A study compares a few settings at toy scale. All begin with preset `{preset}`, whose model has 0.4M parameters and adds
+two-digit numbers. Each setting is trained for {steps} steps with three seeds or five, as the page says, on a
+{cores}-core CPU.
+
+Each study has claims, and the table below has a verdict on each. A verdict is about the claim **at this scale**:
+
+- `agrees`: the whole 95 % interval lies where the claim puts it.
+- `disagrees`: no part of the interval lies there.
+- `undecided`: neither of the two.
+
+A claim about several settings agrees where all of them agree, and disagrees where one of them disagrees.
+
+The predictions were committed before the studies ran, and no pilot had used these seeds. Under **Limits** each page
+says what its verdicts must not be taken for."""
 HOLM = """\
 ## All claims together
 **{held} of the {decided} verdicts hold together: those with "yes" in the last column.** A verdict by itself

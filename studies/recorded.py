@@ -14,9 +14,9 @@ from .study import Setting, Study
 CORES = 2
 """Cores of the machine that made the runs in docs/studies."""
 SINCE = """\
-The runs were committed on 28 November 2026. Later that day `tiny` began to reward nothing but the number
-(commit 4210040). Before, its answers were judged as mathematics, by which a question that is copied answers
-itself. The runs have not been made again since, so the same commands may give other numbers today."""
+The runs were committed on 28 November 2026. Later that day `tiny` began to reward nothing but the number (commit
+4210040). Before that its answers were judged as mathematics, where a copy of the question counts as its answer. The
+runs have not been made again since, so the same commands may give other numbers today."""
 """What has changed since those runs. To be emptied when they are made again."""
 
 
