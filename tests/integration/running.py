@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 from leeway_rl.common.ledger import published_checksum
 from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.tail import whole_lines
 
 from tests.roles import Roles
 
@@ -65,8 +66,12 @@ def environment() -> dict[str, str]:
 
 
 def metrics(folder: Path) -> list[dict]:
+    """The training steps so far. A last line without its end is still being written, and is none yet."""
     path = folder / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        return [json.loads(line) for line in whole_lines(file)]
 
 
 def last_checksum(folder: Path) -> str:
@@ -75,13 +80,14 @@ def last_checksum(folder: Path) -> str:
 
 
 def role_pids(run: str, role: str, cwd: Path) -> list[int]:
-    """Processes of a run's role that were started in ``cwd``: other tests have runs of the same name."""
-    found = []
-    for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
+    """Processes of a run's role that were started in ``cwd``: other tests have runs of the same name. What a process is
+    about to start has its command line for a moment, and is left out."""
+    found = {}
+    for process in psutil.process_iter(["pid", "ppid", "cmdline", "cwd"]):
         words = process.info["cmdline"] or []
         if f"leeway_rl.{role}" in words and run in words and process.info["cwd"] == str(cwd):
-            found.append(process.info["pid"])
-    return found
+            found[process.info["pid"]] = words, process.info["ppid"]
+    return [pid for pid, (words, parent) in found.items() if words != found.get(parent, ([],))[0]]
 
 
 def kill(pid: int) -> None:
