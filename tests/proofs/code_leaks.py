@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from leeway_rl.benchmarks.measure import parser_of
@@ -97,11 +98,11 @@ def resident_bytes(pids: list[int]) -> int:
 def _descendants(pid: int) -> list[int]:
     found: list[int] = []
     for task in os.listdir(f"/proc/{pid}/task"):
-        for child in map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split()):
-            try:
-                found += [child, *_descendants(child)]
-            except OSError:
-                continue
+        with suppress(OSError):  # a thread that has just ended
+            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    for child in found[:]:
+        with suppress(OSError):
+            found += _descendants(child)
     return found
 
 

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -165,7 +165,8 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         family = [*psutil.Process(process.pid).children(recursive=True), process]
         for each in family:
-            each.kill()
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                each.kill()
         process.wait()
         psutil.wait_procs(family[:-1], timeout=10)
 
