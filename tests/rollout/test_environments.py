@@ -155,7 +155,7 @@ def test_an_environment_of_which_one_method_is_async_may_run_a_loop_of_its_own_i
     ],
 )
 def test_what_gives_no_answer_fails_with_its_word_and_the_next_group_finds_a_new_process(host, name, options, word):
-    bad = host(name, options, turn_s=1.5)
+    bad = host(name, options, turn_s=1.5 if options.get("how") in ("hangs", "never") else 60.0)
     with bad.open(ticket()) as conversations:
         (before,) = bad.pids()
         with pytest.raises(EnvironmentFailed) as failed:
