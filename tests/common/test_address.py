@@ -177,7 +177,7 @@ def test_sentinels_that_do_not_answer_are_named_in_words():
 
 
 def test_too_few_connections_for_a_process_are_told_apart_from_a_lost_server(redis_url):
-    connection = Connection(f"{redis_url}?max_connections=8", "r", connect_s=0.5, retry_s=0.0)
+    connection = Connection(f"{redis_url}?max_connections=8", "r", connect_s=20.0, retry_s=0.0)
     with ExitStack() as held:
         for _ in range(8):
             held.enter_context(connection.redis.client())
