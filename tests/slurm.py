@@ -2,6 +2,7 @@
 rights and touches nothing outside its folder."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -103,10 +104,13 @@ class Slurm:
 
     def run(self, *words: str, cwd: Path | None = None, **variables: str) -> str:
         """What a command prints, of Slurm or of ours."""
-        done = subprocess.run(
+        done = self._done(*words, cwd=cwd, **variables)
+        return done.stdout + done.stderr
+
+    def _done(self, *words: str, cwd: Path | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
             words, cwd=cwd, env=self.environment | variables, capture_output=True, text=True, timeout=200, check=False
         )
-        return done.stdout + done.stderr
 
     def ready(self) -> bool:
         """Whether every node takes jobs."""
@@ -121,10 +125,14 @@ class Slurm:
         return f"{ended}: {' '.join(said)}" if ended else ""
 
     def jobs(self) -> dict[str, str]:
-        """The state of every job and array task in the queue, by job_task."""
-        lines = self.run("squeue", "--noheader", "--array", "--format=%i %T").splitlines()
-        return dict(line.split() for line in lines if len(line.split()) == 2)
+        """The state of every job and array task in the queue, by job_task. A busy controller may not answer, which is
+        no empty queue."""
+        done = self._done("squeue", "--noheader", "--array", "--format=%i %T")
+        if done.returncode:
+            return {"squeue": done.stderr}
+        return dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
 
     def restarts(self, job: str) -> int:
-        """How often a job has been queued again."""
-        return int(self.run("scontrol", "show", "job", job).partition("Restarts=")[2].split()[0])
+        """How often a job has been queued again; 0 where a busy controller does not answer."""
+        found = re.search(r"Restarts=(\d+)", self.run("scontrol", "show", "job", job))
+        return int(found[1]) if found else 0
