@@ -143,13 +143,15 @@ def test_the_start_of_a_child_is_not_on_the_clock_of_a_response(monkeypatch: pyt
 
 
 def test_a_response_whose_child_dies_is_graded_again_by_another(hasty: GraderPool) -> None:
-    (child,) = hasty.pids()
-    os.kill(child, signal.SIGSTOP)
+    children = hasty.pids()  # two, where a busy machine has made one overrun its clock
+    for child in children:
+        os.kill(child, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as thread:
         verdicts = thread.submit(hasty.grade, [item(HARD)])
-        os.kill(child, signal.SIGKILL)
+        for child in children:
+            os.kill(child, signal.SIGKILL)
         assert kinds(verdicts.result()) == [CORRECT]
-    assert hasty.pids() != [child]
+    assert not {*hasty.pids()} & {*children}
 
 
 def test_an_idle_child_may_die_too(hasty: GraderPool) -> None:
@@ -217,7 +219,7 @@ def test_close_ends_what_is_being_graded() -> None:
     with ThreadPoolExecutor(1) as thread:
         with GraderPool(1, timeout_s=60) as pool:
             pool.grade([item(HARD)])
-            verdicts = thread.submit(pool.grade, [item(ENDLESS), item(HARD)])
+            verdicts = thread.submit(pool.grade, [item(ENDLESS), item(ENDLESS)])
             wait_until(lambda: psutil.Process(pool.pids()[0]).status() == psutil.STATUS_RUNNING)
         assert kinds(verdicts.result(timeout=200)) == [ERROR, ERROR]
 
