@@ -68,10 +68,10 @@ def test_a_role_asks_a_redis_that_is_gone_for_as_long_as_the_run_says(tmp_path, 
     command = [sys.executable, "-m", "leeway_rl.verifier", "--redis-url", server.url, "--run", "r"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as role:
         try:
-            wait_until(lambda: roles.overview.workers()[0], "it is there", 60)
+            wait_until(lambda: roles.overview.workers()[0], "it is there", 300)
             roles.close()
             server.stop()
-            _, said = role.communicate(timeout=30)  # a minute if it did not know
+            _, said = role.communicate(timeout=50)  # a minute if it did not know
         finally:
             role.kill()
             server.stop()

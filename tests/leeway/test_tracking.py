@@ -148,7 +148,7 @@ def test_a_tracker_that_is_told_to_leave_at_its_very_end_keeps_its_code(run, tmp
     here = {name: text for name, text in os.environ.items() if name != "LEEWAY_SUPERVISOR"}
     (folder / "trackers").mkdir(exist_ok=True)
     with only_writer(folder / "trackers/trackio.lock", "it", error=RunExistsError):
-        done = subprocess.run(command, env=here | {"PYTHONPATH": str(tmp_path)}, timeout=60, check=False)
+        done = subprocess.run(command, env=here | {"PYTHONPATH": str(tmp_path)}, timeout=250, check=False)
     assert done.returncode == RunExistsError.exit_code
 
 
