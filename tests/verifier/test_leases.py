@@ -84,12 +84,12 @@ def test_a_killed_workers_groups_are_in_work_again_when_the_lease_is_over(run, b
     issue, start = run
     issue(0, 1, 2)
     doomed = start(1000)
-    wait_until(lambda: len(doomed.begun()) == 3, "it holds the groups", 100)
+    wait_until(lambda: len(doomed.begun()) >= 3, "it holds the groups", 100)
     other = start(0)
     wait_until(lambda: len(bus.overview.workers()[0]) == 2, "the other one is there", 100)
     os.kill(doomed.process.pid, signal.SIGKILL)
     died = time.time()
-    wait_until(lambda: len(other.begun()) == 3, "they are in work again", LEASE_S + 20 * WITHIN_S)
+    wait_until(lambda: len(other.begun()) >= 3, "they are in work again", LEASE_S + 20 * WITHIN_S)
     late = max(other.begun()) - died
     print(f"lease {LEASE_S:g} s: the last of 3 groups was in work again {late:.2f} s after the kill")
     wait_until(lambda: scored(bus) == 3, "they are graded")
