@@ -21,7 +21,7 @@ SECONDS = {
     "integration/test_elsewhere.py": 50,
     "integration/test_empty_redis.py": 40,
     "integration/test_end_to_end.py": 60,
-    "integration/test_evaluation.py": 300,
+    "integration/test_evaluation.py": 200,
     "integration/test_exit_codes.py": 90,
     "integration/test_fewer_ranks.py": 40,
     "integration/test_fork.py": 70,

@@ -1,16 +1,22 @@
 """Sampling and evaluating for real: server, rollout and verifier workers, a collector that is killed in the middle."""
 
 import json
+import os
 import random
 import re
+import signal
+from contextlib import closing
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
 from leeway_rl.common.metrics import read_steps
+from leeway_rl.common.queue.connection import Connection
+from leeway_rl.common.queue.desk import runs_at
 from leeway_rl.evaluation.responses import ResponseStore
 
-from tests.integration.running import kill, leeway, paused, start
+from tests.integration.running import kill, leeway, paused, role_pids, start
+from tests.roles import Roles
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -25,9 +31,7 @@ EVALUATION = [
 ]
 """As the documentation has them."""
 SHORT = ["--engine", "torch", "--max-tokens", "64", "--max-prompt-tokens", "32"]
-PROBLEMS = 320
-"""Eight responses to each take longer than a collector holds them before it writes them, which is five seconds: it can
-be killed in the middle."""
+PROBLEMS = 128
 
 
 def sums(path, count):
@@ -55,13 +59,16 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     ]
     command += ["8", *SHORT]
     running = start(*command, cwd=tmp_path)
-    wait_until(
-        lambda: 8 <= ResponseStore(out).counts().total() < 8 * PROBLEMS, "a part of the responses is on disk", 240
-    )
+    wait_until(lambda: (out / "redis-url").exists(), "its server", 240)
+    sampling = stopped_in_the_middle((out / "redis-url").read_text().strip(), tmp_path, wait_until)
+    wait_until(lambda: ResponseStore(out).counts().total() >= 8, "a part of the responses is on disk", 240)
     before = ResponseStore(out).counts()
+    assert before.total() < 8 * PROBLEMS
     running.kill()  # the desk; its server and roles leave with it
     running.wait(200)
     running.stdout.close()
+    for pid in sampling:
+        os.kill(pid, signal.SIGCONT)
     wait_until(lambda: not _alive(out), "its server is gone", 300)
     done = leeway(*command, cwd=tmp_path, timeout=600)
     assert done.returncode == 3, done.stderr  # the benchmark that is not there
@@ -117,9 +124,21 @@ def test_a_sample_is_killed_resumed_evaluated_and_compared(tmp_path, tiny_model,
     assert f"problem 'sums/s{PROBLEMS - 1}' has responses, but is no longer in" in refused.stderr
 
 
+def stopped_in_the_middle(url, folder, wait_until):
+    """Stop the rollout workers of the one run at ``url`` once a group is graded; their process ids."""
+    wait_until(lambda: runs_at(url), "the run", 240)
+    (run,) = runs_at(url)
+    with closing(Roles(Connection(url, run))) as bus:
+        wait_until(lambda: bus.overview.depths()["scored"], "the first group", 240)
+        pids = role_pids(run, "rollout", folder)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+    assert pids
+    return pids
+
+
 def _alive(out):
     from leeway_rl.common.errors import BrokerError
-    from leeway_rl.common.queue.connection import Connection
 
     try:
         Connection((out / "redis-url").read_text().strip(), "probe", connect_s=0.5).close()
