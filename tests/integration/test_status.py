@@ -81,7 +81,7 @@ def test_a_run_that_stops_goes_on_and_is_stopped_is_told_right_at_every_moment(t
 
     (learner,) = role_pids("long", "learner", tmp_path)
     os.kill(learner, signal.SIGTERM)  # the supervisor starts another
-    goes_on(running, folder)
+    goes_on(running, folder, tmp_path)
 
     running.send_signal(signal.SIGTERM)
     running.communicate(timeout=600)
@@ -93,23 +93,26 @@ def test_a_run_that_stops_goes_on_and_is_stopped_is_told_right_at_every_moment(t
         "leeway up --run long --resume goes on"
     )
     again = start("up", "--run", "long", "--resume", cwd=tmp_path)
-    goes_on(again, folder)
+    goes_on(again, folder, tmp_path)
     again.send_signal(signal.SIGTERM)
     again.communicate(timeout=600)
 
 
-def goes_on(running, folder):
-    """Look until there are two more steps: while a learner loads, nobody says that the run is stopped."""
-    until, loading = len(metrics(folder)) + 2, 0
-    for now in looks(folder, lambda: running.poll() is None and len(metrics(folder)) < until):
-        loads = [each for each in now.of("learner") if each.doing.kind in STARTS]
-        if loads:
-            loading += 1
-            found = diagnose(now)
-            assert "is stopped" not in found.sentence
-            assert not found.stalled
-    assert running.poll() is None
-    assert loading
+def goes_on(running, folder, cwd):
+    """Look until there are two more steps: while a learner loads, nobody says that the run is stopped. Where it has
+    loaded between two looks, another one is to come."""
+    loading = 0
+    while not loading:
+        until = len(metrics(folder)) + 2
+        for now in looks(folder, lambda until=until: running.poll() is None and len(metrics(folder)) < until):
+            if any(each.doing.kind in STARTS for each in now.of("learner")):
+                loading += 1
+                found = diagnose(now)
+                assert "is stopped" not in found.sentence
+                assert not found.stalled
+        assert running.poll() is None
+        for learner in () if loading else role_pids("long", "learner", cwd):
+            os.kill(learner, signal.SIGTERM)
 
 
 def test_where_there_is_no_run_or_no_server_the_object_says_so(tmp_path):
