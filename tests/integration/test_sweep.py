@@ -6,7 +6,7 @@ import signal
 import pytest
 from leeway_rl.common.ledger import is_complete, read
 
-from tests.integration.running import leeway, metrics, role_pids, start
+from tests.integration.running import leeway, metrics, paused, role_pids, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -27,7 +27,8 @@ def test_a_sweep_is_stopped_taken_up_and_compared(tmp_path, wait_until):
     folder = tmp_path / "both"
     stopped = start(*SWEEP, cwd=tmp_path)
     wait_until(lambda: bool(begun(folder)) or stopped.poll() is not None, "a training step", timeout_s=300)
-    assert role_pids(begun(folder)[0].name, "learner", tmp_path)
+    with paused(begun(folder)[0]):
+        assert role_pids(begun(folder)[0].name, "learner", tmp_path)
     stopped.send_signal(signal.SIGTERM)
     said, _ = stopped.communicate(timeout=600)
     (first,) = begun(folder)
