@@ -13,7 +13,7 @@ import pytest
 from leeway_rl.leeway.running.server import free_port
 from leeway_rl.studies.catalogue import STUDIES as CATALOGUE
 
-from tests.integration.running import leeway, metrics, paused, start
+from tests.integration.running import leeway, metrics, pause, start
 from tests.integration.test_elsewhere import COMMANDS as ELSEWHERE
 from tests.integration.test_elsewhere import START as BEGIN_ELSEWHERE
 from tests.integration.test_end_to_end import COMMANDS as END_TO_END
@@ -298,7 +298,7 @@ def test_the_commands_around_a_run(tmp_path, short, wait_until):
         assert leeway(*words_of(command, short), cwd=tmp_path).returncode == 0, command
     running = start(*words_of(RUN, short), cwd=tmp_path)
     wait_until(lambda: len(metrics(tmp_path / "runs/my-run")) >= 1, "the first step", 300)
-    with paused(tmp_path / "runs/my-run"):
+    with pause(tmp_path / "runs/my-run"):  # the last of these commands lets it go on
         for command in DURING:
             done = leeway(*words_of(command, short), cwd=tmp_path)
             assert done.returncode == 0, command + done.stdout + done.stderr
@@ -326,8 +326,8 @@ def test_the_cluster_commands(tmp_path, short):
     try:
         assert processes[0].stdout.readline().startswith(("valkey-server at 0.0.0.0", "redis-server at 0.0.0.0"))
         assert f"LEEWAY_REDIS_URL=@{tmp_path}/leeway-server/url" in processes[0].stdout.readline()
-        assert started(CREATE).wait(60) == 0
-        assert started(DOCTOR).wait(60) == 0
+        assert started(CREATE).wait(250) == 0
+        assert started(DOCTOR).wait(250) == 0
         processes += [started(command) for command in CLUSTER]
         assert [process.wait(300) for process in reversed(processes[1:])] == [0, 0, 0]
         assert len(metrics(tmp_path / "runs/my-run")) == 2
@@ -336,7 +336,7 @@ def test_the_cluster_commands(tmp_path, short):
         said = again.communicate(timeout=600)[1]
         assert again.returncode == 0, said  # the checkpoint of two ranks goes on under one
         processes[0].terminate()
-        assert processes[0].wait(30) == 0
+        assert processes[0].wait(250) == 0
     finally:
         for process in processes:
             process.kill()
