@@ -39,7 +39,7 @@ def visible(run, role, cwd):
 
 def test_the_processes_of_a_run_see_their_own_gpus_and_those_that_are_started_again_the_same(tmp_path, wait_until):
     path, folder = with_gpus(tmp_path / "bin", 2), tmp_path / "runs/placed"
-    running = start(["up", "--run", "placed", *SMALL, *RANKS], tmp_path, PATH=path)
+    running = start(["up", "--run", "placed", *SMALL, *RANKS, "--set", "train.steps=12"], tmp_path, PATH=path)
     try:
         wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 300)
         with paused(folder):

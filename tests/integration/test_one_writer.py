@@ -9,7 +9,7 @@ from tests.integration.running import leeway, metrics, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SMALL = ["--preset", "tiny", "--set", "train.groups_per_step=4", "--set", "train.group_size=4"]
-SMALL += ["--set", "train.steps=200", "--set", "train.checkpoint_every=2"]
+SMALL += ["--set", "train.steps=100000", "--set", "train.checkpoint_every=2"]
 
 
 def test_a_second_start_of_a_run_is_refused_and_a_killed_one_is_gone_on_with(tmp_path, wait_until):
