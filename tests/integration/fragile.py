@@ -16,7 +16,7 @@ class Fragile(Calculator):
 
     def step(self, response: str):
         """The calculator's answer, or death."""
-        with open(self._counted, "ab") as file:
+        with open(self._counted, "ab", buffering=0) as file:  # at once, or two processes may count the same turn
             file.write(b".")
             turn = file.tell()
         if turn in self._deaths:
