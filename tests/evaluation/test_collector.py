@@ -183,7 +183,8 @@ def test_a_group_that_does_not_come_back_is_asked_again_and_then_named(make_bus,
     collecting = Collecting(make_bus("c"), tmp_path, tickets(1))
     for _ in (1, 2):
         (job,) = worker.rollout.take(count=1, block_s=20.0, lease_s=30.0)
-        with Service(worker.rollout, "rollout", lease_s=0.5, heartbeat_s=0.1) as service, service.holding(job):
+        times = {"lease_s": 0.5, "heartbeat_s": 0.1, "drain_s": 3600}  # it would end this process after its drain
+        with Service(worker.rollout, "rollout", **times) as service, service.holding(job):
             until = time.monotonic() + 200
             while service.revoked(job) is None and time.monotonic() < until:
                 time.sleep(0.05)
