@@ -5,14 +5,17 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
+from leeway_rl.common.queue.connection import Connection
 from leeway_rl.leeway.running.server import free_port
 from typer.testing import CliRunner
 
 from tests.integration.running import SMALL, environment, metrics
+from tests.roles import Roles
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("leeway", "rollout")
@@ -62,8 +65,8 @@ def test_every_command_and_option_of_the_tasks_exists():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_what_the_tasks_run_makes_a_run_with_a_worker_from_elsewhere(tmp_path):
-    """Both machines are this one. The worker comes first, and waits for Redis and the run."""
+def test_what_the_tasks_run_makes_a_run_with_a_worker_from_elsewhere(tmp_path, wait_until):
+    """Both machines are this one. The worker comes first, and waits for Redis and the run; and the run for it."""
     (tmp_path / "leeway/bin").mkdir(parents=True)
     (tmp_path / "leeway/bin/activate").write_text(f"PATH={Path(sys.executable).parent}:$PATH\n")
     both = {"HOME": str(tmp_path), "RUN": "my-run", "PORT": str(free_port()), "LEEWAY_PASSWORD": "0123abcd"}
@@ -86,7 +89,17 @@ def test_what_the_tasks_run_makes_a_run_with_a_worker_from_elsewhere(tmp_path):
         )
         for name in ("rollout", "leeway")
     }
+    begun = tmp_path / "runs/my-run/redis-url"
     try:
+        wait_until(lambda: begun.exists() or processes["leeway"].poll() is not None, "the run begins", 250)
+        with closing(Roles(Connection(f"redis://:0123abcd@127.0.0.1:{both['PORT']}/0", "my-run"))) as bus:
+
+            def both_have_weights():
+                return [beat.version >= 0 for beat in bus.overview.workers()[0] if beat.role == "rollout"] == [True] * 2
+
+            bus.desk.set_control("paused", "1")
+            wait_until(both_have_weights, "the worker from elsewhere has weights", 250)
+            bus.desk.set_control("paused", "0")
         said = {name: process.communicate(timeout=250)[0] for name, process in reversed(processes.items())}
     finally:
         for process in processes.values():
