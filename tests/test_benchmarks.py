@@ -200,7 +200,9 @@ def test_the_gain_of_one_version_is_held_against_what_the_times_allow():
     (row,) = rows(said_by(BENCHMARKS / "async_gain.py", f"--rounds 1 --steps 7 {small}", codes=(0, 1)), "mean", 7)
     rollout_s, train_s, serial_s, overlapped_s, gain, allowed, share = row
     assert serial_s == pytest.approx(rollout_s + train_s, abs=0.02)
-    assert gain == pytest.approx(serial_s / overlapped_s, rel=0.15)  # of figures with two decimals
+    half = 0.005  # what is printed has two decimals, and on a fast machine not many more digits
+    least, most = (serial_s - half) / (overlapped_s + half), (serial_s + half) / (overlapped_s - half)
+    assert least - half <= gain <= most + half
     assert share == pytest.approx(gain / allowed, abs=0.05)
 
 
