@@ -33,10 +33,11 @@ class EndpointDouble(HttpDouble):
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            self.tell(request, self.behave(asked, times))
+            what = self.behave(asked, times)
         finally:
-            with self.lock:
+            with self.lock:  # who has its answer may ask again before this thread goes on
                 self.at_once -= 1
+        self.tell(request, what)
 
     def tell(self, request: BaseHTTPRequestHandler, what: Any) -> None:
         """Answer with ``what``."""

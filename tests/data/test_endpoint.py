@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from threading import Barrier
 
 import pytest
 from leeway_rl.data.endpoint import GIVE_UP, Answer, Ask, Endpoint, ask_all
@@ -36,12 +37,18 @@ def ask_at(url, requests, concurrency=2, tries=3):
 
 
 def test_every_request_gets_its_answer_and_no_more_are_under_way_than_allowed():
-    answers, tally, server = ask(lambda request, _: f"re: {asked(request)}", requests=20, concurrency=3)
-    assert answers == {row: Answer(f"re: row {row}", 7, True) for row in range(20)}
-    assert (tally.answered, tally.complaint, tally.refused) == (20, "", [])
-    assert server.most_at_once <= 3
+    together = Barrier(3)  # each waits for two others
+
+    def behave(request, _):
+        together.wait(200)
+        return f"re: {asked(request)}"
+
+    answers, tally, server = ask(behave, requests=21, concurrency=3)
+    assert answers == {row: Answer(f"re: row {row}", 7, True) for row in range(21)}
+    assert (tally.answered, tally.complaint, tally.refused) == (21, "", [])
+    assert server.most_at_once == 3
     assert {(r["model"], r["temperature"], r["seed"]) for r in server.requests} == {
-        ("some/model", 1, row) for row in range(20)
+        ("some/model", 1, row) for row in range(21)
     }
 
 
