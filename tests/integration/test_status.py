@@ -75,8 +75,11 @@ def test_a_run_that_stops_goes_on_and_is_stopped_is_told_right_at_every_moment(t
     settings = [*SMALL, "--set", "train.steps=100000", "--set", "train.checkpoint_every=1", *OFTEN]
     running, folder = start("up", "--run", "long", *settings, cwd=tmp_path), tmp_path / "runs/long"
     wait_until(lambda: len(metrics(folder)) >= 2, "the second step", 300)
-    code, found = shown(cwd=tmp_path)
-    assert (code, found["situation"], found["run"]) == (0, "running", "long")
+    told = []
+    # Heartbeats that come so often are soon missed: a busy machine may hold one up for that long.
+    wait_until(lambda: told.append(shown(cwd=tmp_path)) or told[-1][0] == 0, "it is running", 300)
+    _, found = told[-1]
+    assert (found["situation"], found["run"]) == ("running", "long")
     assert type(found["state"]["step"]) is int
 
     (learner,) = role_pids("long", "learner", tmp_path)
