@@ -46,7 +46,8 @@ class Seen:
 
 
 def watch(pipe: Pipe, url: str, folder: Path, viewers: int, core: int) -> None:
-    """Serve the page of a run to so many viewers, until ``pipe`` says something; then tell what was ``Seen``."""
+    """Serve the page of a run to so many viewers, and say so once it has been looked at; until ``pipe`` says something;
+    then tell what was ``Seen``."""
     import uvicorn
     from leeway_rl.leeway.running.server import free_port
     from leeway_rl.leeway.watching.server import Watching
@@ -87,6 +88,9 @@ def watch(pipe: Pipe, url: str, folder: Path, viewers: int, core: int) -> None:
 
     for _ in range(viewers):
         threading.Thread(target=view, daemon=True).start()
+    while not counted["looks"]:
+        time.sleep(0.01)
+    pipe.send("it is looked at")
     started = time.monotonic()
     pipe.recv()
     pipe.send(Seen(**counted, seconds=time.monotonic() - started))
@@ -99,6 +103,7 @@ def watched_run(url: str, folder: Path, settings: list[str], cores: tuple[int, i
     process = context.Process(target=watch, args=(theirs, url, folder, viewers, cores[1]), daemon=True)
     process.start()
     try:
+        ours.recv()  # a short run would be over before its first look
         whole_run(url, folder, settings, cores=dict.fromkeys(ROLES, cores[0]))
         ours.send("the run is over")
         seen: Seen = ours.recv()
