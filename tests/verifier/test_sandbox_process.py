@@ -62,7 +62,7 @@ def test_a_start_that_fails_half_way_leaves_no_process_and_no_descriptor(monkeyp
         Sandbox()
     assert descriptors() <= before
     # bubblewrap's own child, which becomes the zygote, is nobody's once bubblewrap is gone.
-    wait_until(lambda: not any(of_group(each.pid) for each in started), "all of them are gone", 10)
+    wait_until(lambda: not any(of_group(each.pid) for each in started), "all of them are gone")
 
 
 KILLED_AS_IT_STARTS = """
