@@ -54,7 +54,8 @@ class Connection:
         retry_s: float = RETRY_S,
     ) -> None:
         """Connect, or raise ``BrokerError`` within about ``connect_s`` seconds, ``patience_s`` later. Afterwards a
-        server that is away or out of memory is asked again for ``retry_s``; at 0 it has ``connect_s`` to answer."""
+        server that is away, or refuses every write for want of memory or disk, is asked again for ``retry_s``; at 0 it
+        has ``connect_s`` to answer."""
         self.url, self.run, self.worker = url, run, worker
         self.keys = Keys(run)
         self.bytes_out = 0
@@ -88,7 +89,7 @@ class Connection:
         self._scripts: dict[str, Any] = {}
 
     def retry_for(self, seconds: float) -> None:
-        """From now on ask a server that is away or out of memory again for so long."""
+        """From now on ask a server that is away or refuses every write again for so long."""
         self.redis.set_retry(Patience(seconds))
 
     def _note_opened(self) -> None:
