@@ -136,6 +136,18 @@ def without_server(folder: Path, error: BrokerError) -> dict[str, Any]:
     return of_folder(folder.name, Situation.STOPPED, sentence, state, stalled=True)
 
 
+def refuse_without_server(folder: Path, url: str) -> None:
+    """``BrokerError`` where the run in ``folder`` brings its own server, and this has left with it."""
+    if not (folder / "redis").is_dir():
+        return
+    try:
+        Connection(url, folder.name, retry_s=0.0).close()
+    except BrokerError as error:
+        if is_finished(folder):
+            raise BrokerError(f"run {folder.name} is finished, and its server has left") from None
+        raise BrokerError(without_server(folder, error)["sentence"]) from None
+
+
 def _say(told: dict[str, Any], *, as_json: bool) -> int:
     typer.echo(json.dumps(told, indent=2) if as_json else told["sentence"])
     return STALLED if told["stalled"] else 0

@@ -122,7 +122,8 @@ def _limit(config: Config, shape: Shape, gpu: Gpu, found: Peak) -> str:
         of = f"the {byte_size(left.bytes)} that vLLM leaves of {of}"
     verdict = "more than there is" if share > 1 else "little is left" if share > ROOM else "it fits"
     longest = longest_context(config, shape, gpu)
-    return f"{share:.2f} of {of}: {verdict}. A row of up to {longest:,} tokens fits, with nothing to spare"
+    row = f"A row of up to {longest:,} tokens fits, with nothing to spare" if longest else "No row fits"
+    return f"{share:.2f} of {of}: {verdict}. {row}"
 
 
 def _rows(parts: Sequence[Part]) -> list[list[str]]:
