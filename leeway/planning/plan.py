@@ -285,8 +285,8 @@ def _best_splits(rows: Sequence[Figures]) -> str:
         if setting not in best or row["steps_per_hour"] > best[setting]["steps_per_hour"]:
             best[setting] = row
     return "\n".join(
-        f"best at η = {bound}, {overflow}: {counted(row['learner_gpus'], 'GPU')} for the learner, {row['rollout_gpus']} "
-        f"for rollout: {row['steps_per_hour']:.2f} steps an hour"
+        f"best at η = {bound}, {overflow}: {counted(row['learner_gpus'], 'GPU')} for the learner, "
+        f"{row['rollout_gpus']} for rollout: {row['steps_per_hour']:.2f} steps an hour"
         for (bound, overflow), row in best.items()
     )
 
