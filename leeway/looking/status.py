@@ -17,7 +17,7 @@ from ...common.config import parse
 from ...common.diagnosis import Snapshot, diagnose, look
 from ...common.errors import BrokerError, LeewayError, NoRunError
 from ...common.locks import holder
-from ...common.queue.connection import Connection, RedisError, refused_or_lost
+from ...common.queue.connection import Connection, RedisError, why_lost
 from ...common.queue.desk import DeskQueue
 from ...common.queue.entries import whole
 from ...common.step_line import hardware_line, read_hardware, step_line
@@ -96,7 +96,7 @@ def tell(find: Callable[[], tuple[str, Path]], run: str | None, *, local: bool, 
         if not as_json:
             raise
         if isinstance(error, RedisError):
-            error = BrokerError(f"Redis {refused_or_lost(error)}: {error}")
+            error = BrokerError(why_lost(error))
         print(json.dumps(unknown(run, error), indent=2))
         return error.exit_code
 

@@ -18,7 +18,7 @@ from ...common.keys import Keys
 from ...common.ledger import is_complete, last, refuse_other_format
 from ...common.locks import only_writer
 from ...common.progress import Progress
-from ...common.queue.connection import Connection, RedisError, is_silent, refused_or_lost
+from ...common.queue.connection import Connection, RedisError, is_silent, why_lost
 from ...common.queue.desk import DeskQueue
 from ...common.step_line import step_line
 from ...common.weights import node_folder
@@ -192,7 +192,7 @@ def watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Con
                 if is_silent(error):  # the server is frozen, or slow on a busy machine: the roles wait too
                     seen_at = time.monotonic()
                 elif time.monotonic() - seen_at > config.broker.retry_s:
-                    raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
+                    raise BrokerError(why_lost(error)) from error
             time.sleep(0.5)
         with suppress(RedisError):  # the run is complete, whatever Redis does
             progress.look()

@@ -1,5 +1,6 @@
 """What is wrong with an address is said, whatever answers there; and what Redis refuses, and what to do about it."""
 
+import re
 import shutil
 import socket
 import socketserver
@@ -10,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import redis
 from leeway_rl.common.errors import BrokerError
-from leeway_rl.common.queue.connection import Connection, refused_or_lost
+from leeway_rl.common.queue.connection import Connection, refused_or_lost, why_lost
 from leeway_rl.common.reach import why_unreachable
 from leeway_rl.common.refusals import code_of, meaning
 from leeway_rl.leeway.running.server import EmbeddedServer, free_port
@@ -175,8 +176,9 @@ def test_what_a_full_disk_of_redis_refused_is_tried_again(tmp_path, wait_until):
         assert "takes no writes because it cannot save to its disk" in patient.overview.trouble(), "told at once"
         with pytest.raises(redis.exceptions.RedisError) as caught:
             bus.redis.pipeline().set("a", b"\x00").execute()
-        assert "takes no writes because it cannot save to its disk" in refused_or_lost(caught.value), (
-            "several commands too"
+        assert re.match(
+            "Redis takes no writes because it cannot save to its disk: .* says more: (Valkey|Redis) is",
+            why_lost(caught.value),
         )
         threading.Timer(1.0, bus.redis.config_set, ("stop-writes-on-bgsave-error", "no")).start()
         patient.record.set_state(phase="training")
