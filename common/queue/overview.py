@@ -84,7 +84,7 @@ class Overview(View):
         if most and used >= most and not evicts:
             return f"Redis {OUT_OF_MEMORY}; {byte_size(used)} of {byte_size(most)} are used"
         if "err" in (disk.get("aof_last_write_status"), disk.get("aof_last_bgrewrite_status")):
-            return "Redis cannot write its append-only file: look at its disk"
+            return "Redis cannot write its append-only file: make room on its disk, and the run goes on by itself"
         unsaved = disk.get("rdb_last_bgsave_status") == "err"
         redis_once = client_of(self.connection.server, ANSWER_ONCE_S) if unsaved else nullcontext(self._redis)
         try:
