@@ -235,6 +235,9 @@ class _Lines:
         at = time.monotonic()
         finished = now.state.get("phase") == "finished"
         if last is not None and last["step"] != self._shown and (at - self._at >= self.EVERY_S or finished):
+            if last["step"] < self._shown:
+                again = f"{last['step'] + 1} to {self._shown + 1}"
+                typer.echo(f"the learner has gone on from its checkpoint: steps {again} are made again")
             self._shown, self._at, self._spoke = int(last["step"]), at, at
             typer.echo(step_line(last, now.state.get("steps", "?")))
         elif at - self._spoke >= self.QUIET_S:
