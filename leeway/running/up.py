@@ -171,7 +171,7 @@ def _stored(folder: Path, settings: list[str]) -> Config:
 
 def watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Config) -> None:
     """Show the run until it is complete, and start again what dies."""
-    view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
+    view = _Screen(config.train.steps) if sys.stdout.isatty() else Lines()
     # This connection answers at once or not at all: while Redis is away, roles that die must be started again.
     queue = DeskQueue(Connection(redis_url, run, connect_s=EYE_S, retry_s=0.0))
     seen_at, teller = time.monotonic(), Teller(stall_s=config.broker.stall_s)
@@ -220,7 +220,7 @@ class _Screen:
         self.open.update(Group(self._progress, status.render(now, last)))
 
 
-class _Lines:
+class Lines:
     """The view for a pipe or a log: one line every few training steps, and one whenever nothing has moved for long."""
 
     EVERY_S = 5.0

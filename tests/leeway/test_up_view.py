@@ -56,7 +56,7 @@ def watched(bus, tmp_path, monkeypatch, capsys):
 
 
 def test_steps_that_are_made_again_are_said_to_be(capsys):
-    lines, now = up._Lines(), SimpleNamespace(state={"phase": "finished", "steps": 60})
+    lines, now = up.Lines(), SimpleNamespace(state={"phase": "finished", "steps": 60})
     for step in (STEP, {**STEP, "step": 4}, {**STEP, "step": 5}):
         lines.show(now, step)
     said = capsys.readouterr().out.splitlines()

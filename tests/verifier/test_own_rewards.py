@@ -238,7 +238,7 @@ def test_async_functions_wait_together(pool):
         ("is_nan", "it returned nan, and a reward is finite"),
         ("is_text", "it returned a str ('1.0'), and a reward is a number, such as 1.0 (line 137 of own_rewards.py)"),
         ("is_none", "it returned None, and a reward is a number, such as 1.0 (line 141 of own_rewards.py)"),
-        ("too_few", "it returned 1 numbers for a group of 2 responses"),
+        ("too_few", "it returned 1 number for a group of 2 responses"),
     ],
 )
 def test_what_gives_no_number_is_an_error_with_its_word_and_the_next_group_is_graded(pool, name, word):
