@@ -7,7 +7,11 @@ any order; and 164 for ``6*(98 - 54) - 34 - 66``. That is right if the value is 
 import re
 from collections.abc import Iterable
 
-_SAY = 'say which: "ability": "exact" (as it is written) or "math" (by its value)'
+_SAY = (
+    'say how responses are compared with it: "ability": "exact" (as it is written) or "math" (by its value) in the '
+    "row, or data.ability for rows that name none"
+)
+_SOLUTION = "####"  # stands before the answer in GSM8K's solutions
 
 
 def why_not_mathematics(golds: Iterable[str]) -> str | None:
@@ -17,6 +21,11 @@ def why_not_mathematics(golds: Iterable[str]) -> str | None:
 
 
 def _why_not(text: str) -> str | None:
+    if _SOLUTION in text:
+        return (
+            f"the gold {text[:80]!r} is a whole solution with its answer behind {_SOLUTION}: leave the answer alone in "
+            "its column, or write a reward that reads it (docs/reference/data-rows.md)"
+        )
     if "\\" in text or text.lower().rstrip(".") in _SAID_IN_WORDS:
         return None
     bare = text.replace("$", "").strip()

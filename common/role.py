@@ -15,7 +15,7 @@ from .children import leave_with_parent
 from .config import Config, parse
 from .errors import BrokerError, LeewayError
 from .exporter import exporting
-from .queue.connection import RETRY_S, Connection, RedisError, refused_or_lost
+from .queue.connection import RETRY_S, Connection, RedisError, why_lost
 from .queue.consumer import Consumer
 from .queue.learner import LearnerQueue
 from .queue.member import RunRecord
@@ -88,7 +88,7 @@ def run_role(
                 if service.asked and not service.run_finished():
                     return STOPPED
         except RedisError as error:
-            raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
+            raise BrokerError(why_lost(error)) from error
         finally:
             queue.close()
     except LeewayError as error:

@@ -15,12 +15,18 @@ def step_line(step: Mapping[str, Any], steps: int | str) -> str:
         _part(step, "reward {:.3f}", "reward/mean"),
         _part(step, "entropy {:.3f} (target {:.3g})", "entropy/policy", "entropy/target"),
         _part(step, "tokens {:,.0f}", "batch/tokens"),
-        _part(step, "staleness {:.2f} (max {:.0f})", "staleness/head_mean", "staleness/head_max"),
+        _staleness(step),
         _part(step, "{:.1f} s (waited {:.1f})", "time/step_s", "time/wait_for_batch_s"),
         _part(step, "MFU {:.1%}", "throughput/mfu"),
         f"refunded {refunded}" if refunded else "",
     ]
     return "  ".join(part for part in parts if part)
+
+
+def _staleness(step: Mapping[str, Any]) -> str:
+    """How old the trained groups were, and the bound that was in force: a turn of the dial shows in the next line."""
+    words = _part(step, "staleness {:.2f} (oldest {:.0f}", "staleness/head_mean", "staleness/head_max")
+    return words and words + _part(step, ", bound {:.0f}", "flow/max_staleness") + ")"
 
 
 def sources_line(step: Mapping[str, Any]) -> str:

@@ -68,7 +68,9 @@ def _share(by_problem: dict[str, Any], ids: list[str]) -> float | None:
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """A folder's ``eval.json``. ``DataError`` where it does not say which problems it scores."""
+    """A folder's ``eval.json``. ``DataError`` where there is none, or it does not say which problems it scores."""
+    if not (folder / "eval.json").exists():
+        raise DataError(f"{folder} has no eval.json: it is no folder of leeway eval, or its evaluation has not ended")
     result: dict[str, Any] = read_json(folder / "eval.json")
     tallies = [tally for each in result["benchmarks"].values() for tally in each["by_problem"].values()]
     if not all("text" in tally and "gold" in tally for tally in tallies):

@@ -60,10 +60,10 @@ def _command() -> None:
     try:
         app()
     except Exception as error:
-        from ..common.queue.connection import RedisError, refused_or_lost
+        from ..common.queue.connection import RedisError, why_lost
 
         if isinstance(error, RedisError):
-            raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
+            raise BrokerError(why_lost(error)) from error
         raise
 
 

@@ -52,6 +52,8 @@ def _preset_layer(name: str) -> Layer:
     try:
         text = path.read_text()
     except OSError as error:
+        if (Path(name) / "preset.toml").is_file():
+            raise ConfigError(f"preset {name!r}: it is a folder; name the file in it: {name}/preset.toml") from error
         raise ConfigError(
             f"preset {name!r}: cannot read {path} ({error.strerror}); shipped presets: {', '.join(preset_names())}"
             f"{guess(name, preset_names(), cutoff=0.5)}"

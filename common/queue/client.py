@@ -20,7 +20,7 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import parse_cluster_slots
 from redis.connection import Connection as PlainConnection
-from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import DefaultParser, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.crc import key_slot
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -45,14 +45,20 @@ class Shard(NamedTuple):
     """Their URLs."""
 
 
-AWAY = (errors.ConnectionError, errors.TimeoutError, errors.OutOfMemoryError)
-"""Errors of a server that is away, frozen or out of memory. A command that ends with one was tried for long."""
+class DiskRefusalError(errors.ResponseError):
+    """The server refuses every write, because it cannot save to its disk."""
+
+
+AWAY = (errors.ConnectionError, errors.TimeoutError, errors.OutOfMemoryError, DiskRefusalError)
+"""Errors of a server that is away, frozen, out of memory or without a disk to save to. A command that ends with one was
+tried for long."""
 ANSWER_S = 30.0
 """Seconds that a role waits for one answer before it asks again on a new connection."""
 
 
 class Patience(Retry):
-    """Tries again for so many seconds, however long each try takes, while the server is away or out of memory.
+    """Tries again for so many seconds, however long each try takes, while the server is away, or refuses every write
+    for want of memory or disk.
 
     All connections of a process share one. When the time of one call is over, no call of another thread is tried again,
     and for as long as one try may take none is tried at all: a role that ends makes several calls more, one after the
@@ -135,7 +141,7 @@ class ClusterFinder:
 
     def _slots_by(self, node: Node) -> Slots:
         host, port = node
-        with _client_of(self._address.at(host, port), self._connect_s) as client, _refusals():
+        with client_of(self._address.at(host, port), self._connect_s) as client, _refusals():
             try:
                 slots: Slots = parse_cluster_slots(client.execute_command("CLUSTER SLOTS"), current_host=host)
             except errors.ResponseError as error:
@@ -165,7 +171,7 @@ class SentinelFinder:
 
     def _asked(self, ask: Callable[[Any], T]) -> T:
         def by(node: Node) -> T:
-            with _client_of(self._address.at_sentinel(*node), self._connect_s) as client, _refusals():
+            with client_of(self._address.at_sentinel(*node), self._connect_s) as client, _refusals():
                 try:
                     return ask(client)
                 except errors.ResponseError as error:
@@ -199,7 +205,8 @@ class SentinelFinder:
         return f"this Sentinel knows no master {self._address.master!r}, or holds it down"
 
 
-def _client_of(url: str, answer_s: float) -> Any:
+def client_of(url: str, answer_s: float) -> Any:
+    """A client that asks each thing once."""
     times = {"socket_timeout": answer_s, "socket_connect_timeout": answer_s}
     return redis.Redis.from_url(url, protocol=2, retry=None, **times)
 
@@ -277,6 +284,12 @@ class _Link:
             raise errors.ConnectionError(f"{code} {str(error).removeprefix(code).strip()}") from error
 
 
+class _Parser(DefaultParser):  # type: ignore[misc, valid-type]  # it is a variable: hiredis' or their own
+    """Tells a full disk by an error of its own, as redis-py tells want of memory."""
+
+    EXCEPTION_CLASSES = DefaultParser.EXCEPTION_CLASSES | {"MISCONF": DiskRefusalError}
+
+
 class _PlainLink(_Link, PlainConnection):
     pass
 
@@ -307,4 +320,5 @@ def pool_of(
         url if address.kind is Kind.SERVER else address.at(*address.nodes[0])
     )
     known["connection_class"] = _LINKS[address.scheme]
+    known["parser_class"] = _Parser
     return redis.ConnectionPool(**options | known, finder=finder, opened=opened, lasting=lasting)

@@ -1,6 +1,7 @@
 """A process's connection to the Redis of one run: whether it can be reached, its clock, and what its errors mean."""
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,7 @@ RedisError = redis.exceptions.RedisError
 
 RETRY_S = 60.0  # how long a Redis that has vanished is asked again, before the run's broker.retry_s is known
 MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
+_OF_PIPELINE = re.compile(r"Command # \d+ \(.*?\) of pipeline caused error: ", re.DOTALL)
 _READABLE = {"MISCONF", "NOREPLICAS"}  # refusals, for a full disk or so, that keep nobody from reading and may pass
 REFUSED_S = 5.0  # how long a refused write is told of; while it is tried again it is refused more often than that
 
@@ -54,7 +56,8 @@ class Connection:
         retry_s: float = RETRY_S,
     ) -> None:
         """Connect, or raise ``BrokerError`` within about ``connect_s`` seconds, ``patience_s`` later. Afterwards a
-        server that is away or out of memory is asked again for ``retry_s``; at 0 it has ``connect_s`` to answer."""
+        server that is away, or refuses every write for want of memory or disk, is asked again for ``retry_s``; at 0 it
+        has ``connect_s`` to answer."""
         self.url, self.run, self.worker = url, run, worker
         self.keys = Keys(run)
         self.bytes_out = 0
@@ -88,7 +91,7 @@ class Connection:
         self._scripts: dict[str, Any] = {}
 
     def retry_for(self, seconds: float) -> None:
-        """From now on ask a server that is away or out of memory again for so long."""
+        """From now on ask a server that is away or refuses every write again for so long."""
         self.redis.set_retry(Patience(seconds))
 
     def _note_opened(self) -> None:
@@ -196,3 +199,9 @@ def is_foreign(error: RedisError) -> bool:
 def refused_or_lost(error: RedisError) -> str:
     """What an error that ended the work says of Redis."""
     return meaning(error) or ("does not answer" if is_silent(error) else "was lost and did not come back")
+
+
+def why_lost(error: RedisError) -> str:
+    """The same in a sentence, with the error's own words. redis-py quotes the command of a pipeline, payload and all:
+    that is left out."""
+    return f"Redis {refused_or_lost(error)}: {_OF_PIPELINE.sub('', str(error))}"

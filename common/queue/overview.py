@@ -2,6 +2,7 @@
 
 import logging
 import re
+from contextlib import nullcontext
 from math import isfinite
 
 import redis
@@ -12,11 +13,13 @@ from ..errors import DecodeError, OtherSchemaError
 from ..refusals import OUT_OF_MEMORY, meaning
 from ..types import Heartbeat
 from ..wording import byte_size
+from .client import client_of
 from .connection import View, refused_or_lost
 from .entries import GROUP, VERDICT_MINUTES, WorkStream, texts, whole
 
 log = logging.getLogger(__name__)
 
+ANSWER_ONCE_S = 5.0  # how long one question about a server's disk may take
 _MEMBER = re.compile(rb"[a-z]+/[\x21-\x7e]+")  # ROLE/WORKER
 
 
@@ -81,9 +84,12 @@ class Overview(View):
         if most and used >= most and not evicts:
             return f"Redis {OUT_OF_MEMORY}; {byte_size(used)} of {byte_size(most)} are used"
         if "err" in (disk.get("aof_last_write_status"), disk.get("aof_last_bgrewrite_status")):
-            return "Redis cannot write its append-only file: look at its disk"
+            return "Redis cannot write its append-only file: make room on its disk, and the run goes on by itself"
+        unsaved = disk.get("rdb_last_bgsave_status") == "err"
+        redis_once = client_of(self.connection.server, ANSWER_ONCE_S) if unsaved else nullcontext(self._redis)
         try:
-            self._redis.unlink(self.keys.prefix + "nothing")  # a write that changes nothing, and is refused like others
+            with redis_once as asked:  # ours would ask a full disk again and again
+                asked.unlink(self.keys.prefix + "nothing")  # changes nothing, and is refused like any other write
         except redis.exceptions.NoPermissionError:
             return ""
         except redis.exceptions.ResponseError as error:

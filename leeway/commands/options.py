@@ -118,8 +118,12 @@ class LiveRun(AnyRun):
     redis_url: RunsRedisUrl = None
 
     def live(self) -> tuple[str, str]:
-        """(the address of the run's Redis, the run's id)."""
+        """(the address of the run's Redis, the run's id). ``BrokerError`` where a server of the run's own has left."""
+        from ..looking.status import refuse_without_server
+
         url, found = find_live(self.said, self.redis_url, self.runs_dir)
+        if self.redis_url is None:
+            refuse_without_server(found.folder, url)
         return url, found.run
 
 

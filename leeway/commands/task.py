@@ -38,8 +38,8 @@ def check(
 ) -> None:
     """Grade a few rows, sample a few responses, and print what a training step would look like. Trains nothing.
 
-    Exit code 0: it works; 1: a reward failed on a response; 2: the configuration, or your code, cannot work; 3: the
-    same of the model or the rows.
+    Exit code 0: it works. 1: a reward failed on a response. 2: the configuration or your code cannot work.
+    3: the model or the rows cannot be used.
     """
     from ..evaluating import check as desk
 

@@ -87,12 +87,21 @@ def _ready(
     """Write the problems, unless they are there, and refuse a model that cannot be used. Returns (configuration for the
     workers, arguments for the collector, exit code: 3 where some of the problems could not be used)."""
     refuse_missing_model(model)
+    _forget_what_was_never_asked(out)
     code = _run("prepare", *benchmarks, "--out", str(out), *prepare, keep=(0, PARTIAL))
     responses = most_responses(out)
     config = configuration(out / "problems.jsonl", model, out, responses, asking)
     refuse_model(module, config, asking)
     words = ["--responses", str(responses), "--top-p", str(asking.top_p)]
     return config, words, DataError.exit_code if code == PARTIAL else 0
+
+
+def _forget_what_was_never_asked(out: Path) -> None:
+    """Remove the problems of a command that was refused before it asked a model anything: the mended one may ask
+    others."""
+    if not (out / "sample.json").exists() and not (out / "versions").exists():
+        for name in ("benchmarks.json", "problems.jsonl"):
+            (out / name).unlink(missing_ok=True)
 
 
 def regrade(out: Path, settings: tuple[str, ...], *, anew: bool) -> None:

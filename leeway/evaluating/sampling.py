@@ -17,7 +17,7 @@ from ...common.locks import only_writer
 from ...common.preflight.folder import read_object
 from ...common.preflight.hub import folder_of
 from ...common.preflight.model import Use, check_model
-from ...common.queue.connection import Connection, RedisError, refused_or_lost
+from ...common.queue.connection import Connection, RedisError, why_lost
 from ...common.queue.desk import DeskQueue
 from ...common.rope import why_too_long
 from ...common.settings import read, written
@@ -196,7 +196,7 @@ def _attend(queue: DeskQueue, roles: list[Role]) -> int:
             working = queue.state().get("phase") == "running"
             done = sum(worker.done for worker in queue.overview.workers()[0])
         except RedisError as error:
-            raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
+            raise BrokerError(why_lost(error)) from error
         mend(collector, queue, done)
         for role in roles[1:]:
             if role.process is not None:

@@ -17,7 +17,7 @@ from ...common.config import parse
 from ...common.diagnosis import Snapshot, diagnose, look
 from ...common.errors import BrokerError, LeewayError, NoRunError
 from ...common.locks import holder
-from ...common.queue.connection import Connection, RedisError, refused_or_lost
+from ...common.queue.connection import Connection, RedisError, why_lost
 from ...common.queue.desk import DeskQueue
 from ...common.queue.entries import whole
 from ...common.step_line import hardware_line, read_hardware, step_line
@@ -96,7 +96,7 @@ def tell(find: Callable[[], tuple[str, Path]], run: str | None, *, local: bool, 
         if not as_json:
             raise
         if isinstance(error, RedisError):
-            error = BrokerError(f"Redis {refused_or_lost(error)}: {error}")
+            error = BrokerError(why_lost(error))
         print(json.dumps(unknown(run, error), indent=2))
         return error.exit_code
 
@@ -134,6 +134,18 @@ def without_server(folder: Path, error: BrokerError) -> dict[str, Any]:
         f"{of_steps}; leeway up --run {folder.name} --resume goes on"
     )
     return of_folder(folder.name, Situation.STOPPED, sentence, state, stalled=True)
+
+
+def refuse_without_server(folder: Path, url: str) -> None:
+    """``BrokerError`` where the run in ``folder`` brings its own server, and this has left with it."""
+    if not (folder / "redis").is_dir():
+        return
+    try:
+        Connection(url, folder.name, retry_s=0.0).close()
+    except BrokerError as error:
+        if is_finished(folder):
+            raise BrokerError(f"run {folder.name} is finished, and its server has left") from None
+        raise BrokerError(without_server(folder, error)["sentence"]) from None
 
 
 def _say(told: dict[str, Any], *, as_json: bool) -> int:

@@ -7,7 +7,7 @@ them.
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -91,7 +91,7 @@ def plan(
         predicted = next((row for row in unvaried if (row["max_staleness"], row["overflow"]) == own), None)
         answers |= {"measured": measured.figures, "predicted": predicted or figures(simulate(measured.system))}
     if gpus is not None:
-        answers["split"] = split(systems[0], *gpus)
+        answers["split"] = [row for system in systems for row in split(system, *gpus)]
     if as_json:
         return json.dumps(answers, indent=2)
     return (f"{describe(asked[0], shape, asked[1])}\n\n" if asked is not None else "") + _text(answers)
@@ -271,14 +271,24 @@ def _text(answers: dict[str, Any]) -> str:
         as_it_was = f"against the run as it was, η = {predicted['max_staleness']} {predicted['overflow']}"
         parts.append(_table(as_it_was, columns | {"error": ("difference", str)}, compared))
     if "split" in answers:
-        best = max(answers["split"], key=lambda row: row["steps_per_hour"])
         columns = {"learner_gpus": ("learner GPUs", str), "rollout_gpus": ("rollout GPUs", str), **_COLUMNS}
         parts.append(_table("how to split the GPUs", columns, answers["split"]))
-        parts.append(
-            f"best: {counted(best['learner_gpus'], 'GPU')} for the learner, {best['rollout_gpus']} for rollout: "
-            f"{best['steps_per_hour']:.2f} steps an hour"
-        )
+        parts.append(_best_splits(answers["split"]))
     return "\n\n".join(parts)
+
+
+def _best_splits(rows: Sequence[Figures]) -> str:
+    """A line for each bound and policy: the way to split the GPUs that makes the most steps an hour."""
+    best: dict[tuple[Any, Any], Figures] = {}
+    for row in rows:
+        setting = row["max_staleness"], row["overflow"]
+        if setting not in best or row["steps_per_hour"] > best[setting]["steps_per_hour"]:
+            best[setting] = row
+    return "\n".join(
+        f"best at η = {bound}, {overflow}: {counted(row['learner_gpus'], 'GPU')} for the learner, "
+        f"{row['rollout_gpus']} for rollout: {row['steps_per_hour']:.2f} steps an hour"
+        for (bound, overflow), row in best.items()
+    )
 
 
 def _percent(share: float) -> str:

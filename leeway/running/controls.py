@@ -23,5 +23,8 @@ def turned(queue: DeskQueue, name: str, value: str) -> str:
     wanted = read_control(key, value)
     refuse_forbidden(key, wanted, parse(queue.load_config()))  # an unknown run is the user's error, not a new hash
     queue.set_control(key, str(wanted))
+    if key == "paused":
+        paused = "no further ticket is issued until leeway resume; what is live goes on"
+        return f"{queue.run}: {paused if wanted else 'tickets are issued again'}"
     begins = "training step" if key in AT_A_STEP else "ticket"
     return f"{queue.run}: {name} = {wanted}, from the next {begins} on"

@@ -182,7 +182,7 @@ def refuse_split_instances(layout: Layout, names: Sequence[str]) -> None:
             )
 
 
-_WITHOUT = "none fits; placement 'cpu' does without, as is right for small models"
+_WITHOUT = "none fits; a small model needs none: set placement.learner and placement.rollout to 'cpu'"
 
 
 def _there(node_gpus: int, alone: bool) -> str:

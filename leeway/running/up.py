@@ -18,7 +18,7 @@ from ...common.keys import Keys
 from ...common.ledger import is_complete, last, refuse_other_format
 from ...common.locks import only_writer
 from ...common.progress import Progress
-from ...common.queue.connection import Connection, RedisError, is_silent, refused_or_lost
+from ...common.queue.connection import Connection, RedisError, is_silent, why_lost
 from ...common.queue.desk import DeskQueue
 from ...common.step_line import step_line
 from ...common.weights import node_folder
@@ -171,7 +171,7 @@ def _stored(folder: Path, settings: list[str]) -> Config:
 
 def watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Config) -> None:
     """Show the run until it is complete, and start again what dies."""
-    view = _Screen(config.train.steps) if sys.stdout.isatty() else _Lines()
+    view = _Screen(config.train.steps) if sys.stdout.isatty() else Lines()
     # This connection answers at once or not at all: while Redis is away, roles that die must be started again.
     queue = DeskQueue(Connection(redis_url, run, connect_s=EYE_S, retry_s=0.0))
     seen_at, teller = time.monotonic(), Teller(stall_s=config.broker.stall_s)
@@ -192,7 +192,7 @@ def watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Con
                 if is_silent(error):  # the server is frozen, or slow on a busy machine: the roles wait too
                     seen_at = time.monotonic()
                 elif time.monotonic() - seen_at > config.broker.retry_s:
-                    raise BrokerError(f"Redis {refused_or_lost(error)}: {error}") from error
+                    raise BrokerError(why_lost(error)) from error
             time.sleep(0.5)
         with suppress(RedisError):  # the run is complete, whatever Redis does
             progress.look()
@@ -220,7 +220,7 @@ class _Screen:
         self.open.update(Group(self._progress, status.render(now, last)))
 
 
-class _Lines:
+class Lines:
     """The view for a pipe or a log: one line every few training steps, and one whenever nothing has moved for long."""
 
     EVERY_S = 5.0
@@ -235,6 +235,9 @@ class _Lines:
         at = time.monotonic()
         finished = now.state.get("phase") == "finished"
         if last is not None and last["step"] != self._shown and (at - self._at >= self.EVERY_S or finished):
+            if last["step"] < self._shown:
+                again = f"{last['step'] + 1} to {self._shown + 1}"
+                typer.echo(f"the learner has gone on from its checkpoint: steps {again} are made again")
             self._shown, self._at, self._spoke = int(last["step"]), at, at
             typer.echo(step_line(last, now.state.get("steps", "?")))
         elif at - self._spoke >= self.QUIET_S:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from ...common.diagnosis import diagnose, look
 from ...common.errors import BrokerError, LeewayError, NoRunError
 from ...common.json_text import line_of_ours
-from ...common.queue.connection import Connection, RedisError, refused_or_lost
+from ...common.queue.connection import Connection, RedisError, why_lost
 from ...common.queue.desk import DeskQueue
 from ...common.samples import FILE, Sample, sample_in
 from ...common.tail import Growing
@@ -100,7 +100,7 @@ class Source:
     def _unanswered(self, error: LeewayError | RedisError) -> dict[str, Any]:
         """The status where Redis does not answer, or does not know the run."""
         if isinstance(error, RedisError):
-            error = BrokerError(f"Redis {refused_or_lost(error)}: {error}")
+            error = BrokerError(why_lost(error))
         if self.local and isinstance(error, BrokerError):
             try:
                 return without_server(self.folder, error)

@@ -55,11 +55,14 @@ BROUGHT_ABOUT_BY = {
     "the embedded server of `leeway up` dies": ["redis-kill"],
     "Redis is away, frozen or cut off": ["redis-freeze", "net-cut", "tests/chaos/test_status.py::cut_off"],
     "Redis is out of memory": ["redis-memory", "tests/chaos/test_status.py::out_of_memory"],
-    "Redis refuses: a password, rights, a full disk, a replica, a cluster, still loading": [
+    "Redis refuses: a password, rights, a replica, a cluster, still loading": [
         "tests/common/test_reach.py::asks_for_a_password",
         "tests/common/test_reach.py::cannot_save",
         "tests/common/test_reach.py::a_replica_says_so",
         "tests/common/test_reach.py::does_not_serve_says_so",
+    ],
+    "the disk of Redis is full (under `leeway up` it is the one of the run's folder)": [
+        "tests/common/test_reach.py::full_disk_of_redis_refused_is_tried_again"
     ],
     "an address speaks TLS and the server does not, or the other way round, or something else listens there": [
         "tests/common/test_reach.py::told_from_none_both_ways",

@@ -161,6 +161,12 @@ def test_a_missing_preset_lists_the_shipped_ones():
         compose(["tyni"], [])
 
 
+def test_the_folder_of_a_task_is_told_from_its_preset(tmp_path):
+    (tmp_path / "preset.toml").touch()
+    with pytest.raises(ConfigError, match=rf"it is a folder; name the file in it: {tmp_path}/preset.toml"):
+        compose([str(tmp_path)], [])
+
+
 def test_broken_toml_names_the_file(tmp_path):
     path = tmp_path / "broken.toml"
     path.write_text("[flow\n")

@@ -119,11 +119,16 @@ MATHEMATICS = [
 @pytest.mark.parametrize("gold", NOT_MATHEMATICS)
 def test_words_and_bare_sums_are_not_taken_for_mathematics_in_silence(gold) -> None:
     assert why_not_mathematics([gold]) is not None
-    with pytest.raises(DataError, match='say which: "ability": "exact"'):
+    with pytest.raises(DataError, match=r'say how .*: "ability": "exact"'):
         ground_truth_of({"answer": gold}, "f:1")
     for ability in ("math", "exact"):
         assert ground_truth_of({"answer": gold, "ability": ability}, "f:1").ability == ability
         assert ground_truth_of({"answer": gold}, "f:1", Data(path="", ability=ability)).ability == ability
+
+
+def test_a_solution_as_of_gsm8k_is_told_from_its_answer() -> None:
+    with pytest.raises(DataError, match="a whole solution with its answer behind ####: leave the answer alone"):
+        ground_truth_of({"answer": "She has $\\frac{6}{2}$ = 3.\n#### 3"}, "f:1")
 
 
 @pytest.mark.parametrize("gold", MATHEMATICS)

@@ -1,5 +1,6 @@
 """What is wrong with an address is said, whatever answers there; and what Redis refuses, and what to do about it."""
 
+import re
 import shutil
 import socket
 import socketserver
@@ -10,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import redis
 from leeway_rl.common.errors import BrokerError
-from leeway_rl.common.queue.connection import Connection, refused_or_lost
+from leeway_rl.common.queue.connection import Connection, refused_or_lost, why_lost
 from leeway_rl.common.reach import why_unreachable
 from leeway_rl.common.refusals import code_of, meaning
 from leeway_rl.leeway.running.server import EmbeddedServer, free_port
@@ -162,6 +163,27 @@ def test_a_server_that_cannot_save_says_so_and_so_does_whoever_looks(tmp_path, w
         assert "takes no writes because it cannot save to its disk" in refusal(bus)
         assert "takes no writes because it cannot save to its disk" in bus.overview.trouble()
         bus.close()
+
+
+def test_what_a_full_disk_of_redis_refused_is_tried_again(tmp_path, wait_until):
+    with EmbeddedServer(tmp_path / "redis", options=("--appendonly", "no")) as server:
+        bus, patient = Roles(Connection(server.url, "r", retry_s=0.0)), Roles(Connection(server.url, "r", retry_s=20.0))
+        bus.redis.config_set("save", "3600 1")
+        shutil.rmtree(tmp_path / "redis")
+        bus.redis.bgsave()
+        wait_until(lambda: bus.redis.info("persistence")["rdb_last_bgsave_status"] == "err", "it cannot save")
+        assert "takes no writes because it cannot save to its disk" in patient.overview.trouble(), "told at once"
+        with pytest.raises(redis.exceptions.RedisError) as caught:
+            bus.redis.pipeline().set("a", b"\x00").execute()
+        assert re.match(
+            "Redis takes no writes because it cannot save to its disk: .* says more: (Valkey|Redis) is",
+            why_lost(caught.value),
+        )
+        threading.Timer(1.0, bus.redis.config_set, ("stop-writes-on-bgsave-error", "no")).start()
+        patient.record.set_state(phase="training")
+        assert patient.state() == {"phase": "training"}
+        for each in (bus, patient):
+            each.close()
 
 
 def test_a_replica_says_so(tmp_path, redis_url, wait_until):

@@ -12,6 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COMMANDS = [
     "leeway up --preset my-model.toml --dry-run",
+    "leeway plan --preset my-model.toml --gpus 64 --max-staleness 1,2 --steps 20",
     "leeway doctor --preset my-model.toml",
     "leeway check my-model.toml",
     "leeway up --preset my-model.toml --run my-model",
@@ -51,11 +52,13 @@ def test_the_preset_fits_as_the_page_says(task):
     shown = next(block for block in blocks(PAGE, "") if block.startswith("# peak"))
     for line in shown.splitlines():
         assert line in done.stdout
+    done = leeway(*shlex.split(COMMANDS[1])[1:], cwd=task)
+    assert "best at η = 2, wait: " in done.stdout, done.stderr
 
 
 def test_the_same_preset_trains_a_small_model_here(task):
     settings = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
-    for command in COMMANDS[1:]:
+    for command in COMMANDS[2:]:
         quick = ["--quick"] if "doctor" in command else []
         done = leeway(*shlex.split(command)[1:], *settings, *quick, cwd=task, timeout=600)
         assert done.returncode == 0, command + done.stdout + done.stderr

@@ -466,6 +466,12 @@ def test_the_page_of_the_32b_preset_by_hand():
     assert max(map(len, page.splitlines())) <= 120
 
 
+def test_a_worker_without_room_for_its_responses_is_shown_a_wider_one():
+    page = describe(compose(["skywork-or1-32b"], ["rollout.tensor_parallel=1"]), BASES[THIRTY_TWO])
+    assert "0  the worker asks for up to 64; rollout.tensor_parallel = 2 fits 11" in page  # (2 x 72 - 65.5) / 7.0
+    assert max(map(len, page.splitlines())) <= 120
+
+
 def test_further_tables_stand_on_the_page():
     page = describe(compose(["tiny"], []), SHAPE, more=["layout\nGPU 0  learner"])
     assert page.endswith("\n#\n# layout\n# GPU 0  learner")

@@ -9,6 +9,7 @@ import pytest
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.errors import ConfigError, DataError
 from leeway_rl.common.settings import written
+from leeway_rl.evaluation.compare import read_result
 from leeway_rl.leeway.evaluating.evaluate import asked_as, columns_to_prepare, evaluate, exported_run, regrade, table
 from leeway_rl.leeway.evaluating.sampling import Asking, begin, configuration
 from leeway_rl.leeway.reporting.evaluation_pictures import of_one
@@ -59,6 +60,19 @@ def test_the_longer_context_of_yarn_can_be_sampled(tmp_path, tiny_model):
 def test_a_missing_model_is_told_before_benchmarks_are_fetched(tmp_path):
     with pytest.raises(DataError, match="model nowhere: there is no such folder"):
         evaluate(["aime24"], "nowhere", None, tmp_path / "out", [], ASKING)
+
+
+def test_a_command_that_was_refused_does_not_bind_the_mended_one(tmp_path, tiny_model):
+    many = replace(ASKING, max_tokens=32768)
+    for name in ("one", "other"):
+        (tmp_path / f"{name}.jsonl").write_text('{"prompt": "1+2=", "answer": "3"}\n')
+        with pytest.raises(ConfigError, match="is more than the context of"):
+            evaluate([str(tmp_path / f"{name}.jsonl")], str(tiny_model), None, tmp_path / "out", [], many)
+
+
+def test_a_folder_without_a_result_is_not_compared(tmp_path):
+    with pytest.raises(DataError, match="its evaluation has not ended"):
+        read_result(tmp_path)
 
 
 def test_a_step_of_what_is_no_run_is_refused(tmp_path, tiny_model):

@@ -130,7 +130,11 @@ OWN = ("objective.kl_beta=0.001", "placement.reference=own")
 SHARING = (*ON_GPUS[:2], "placement.rollout=learner", "rollout.gpu_memory_utilization=0.3")
 REFUSED = [
     # (GPUs of this machine, keys, words)
-    (0, (*ON_GPUS,), "train.ranks = 1 asks for 1 GPU; this machine has none; none fits; placement 'cpu' does without"),
+    (
+        0,
+        (*ON_GPUS,),
+        "train.ranks = 1 asks for 1 GPU; this machine has none; none fits; a small model needs none: set placement",
+    ),
     (4, (*ON_GPUS, "train.ranks=8"), "train.ranks = 8 asks for 8 GPUs; this machine has 4; train.ranks = 4 fits"),
     (
         4,

@@ -40,6 +40,12 @@ def test_every_bound_and_policy_is_a_row():
     assert tokens.startswith("tokens by staleness:")
 
 
+def test_gpus_are_divided_at_every_bound():
+    said = plan(f"{SMALL} --max-staleness 0,2 --gpus 4 --train-s 1 --train-tokens-per-s 400")
+    best = said.split("\n\n")[-1].splitlines()
+    assert [line.split(":")[0] for line in best] == ["best at η = 0, wait", "best at η = 2, wait"]
+
+
 def test_json_says_the_same_and_more():
     (row,) = json.loads(plan(f"{SMALL} --rejected 0.3 --train-s 2 --json"))["plan"]
     assert 0 < row["steps_per_hour"] <= 1800

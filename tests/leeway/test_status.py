@@ -13,8 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from leeway_rl.common import address
 from leeway_rl.common.activity import Activity, Doing, to_json
 from leeway_rl.common.diagnosis import Diagnosis, Snapshot, alarms, diagnose, look, stopped_here
+from leeway_rl.common.errors import BrokerError
 from leeway_rl.common.profiles import Answer
 from leeway_rl.common.profiles import to_json as to_text
 from leeway_rl.common.queue.connection import Connection
@@ -24,8 +26,9 @@ from leeway_rl.common.types import Heartbeat, Verdict, VerdictKind
 from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.looking.status import ALARM, render, show
 from leeway_rl.leeway.looking.status_json import Situation, of_folder, of_look
-from leeway_rl.leeway.running.server import EmbeddedServer
+from leeway_rl.leeway.running.server import EmbeddedServer, free_port
 from rich.console import Console
+from typer.testing import CliRunner
 
 from tests.roles import Roles
 
@@ -494,3 +497,13 @@ def test_an_early_warning_of_the_learner_is_an_alarm():
     warned = snapshot(beat("learner", Activity.TRAINING, step=3), early_warning="the data are too far off-policy: 0.25")
     assert alarms(warned) == ["the data are too far off-policy: 0.25"]
     assert alarms(replace(warned, state=warned.state | {"early_warning": ""})) == []
+
+
+@pytest.mark.parametrize("words", [["set", "max-staleness", "2"], ["pause"], ["dead-letters", "list"]])
+def test_whoever_steers_a_run_whose_own_server_has_left_is_told_how_to_go_on(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/mine/redis").mkdir(parents=True)
+    (tmp_path / "runs/mine/config.toml").touch()
+    address.keep(f"redis://127.0.0.1:{free_port()}/0", tmp_path / "runs/mine/redis-url")
+    with pytest.raises(BrokerError, match=r"nobody works on run mine and its server has left: .* --run mine --resume"):
+        CliRunner().invoke(app, [*words, "--run", "mine"], catch_exceptions=False)

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from leeway_rl.common.activity import Activity, Doing
@@ -52,6 +53,19 @@ def watched(bus, tmp_path, monkeypatch, capsys):
         thread.join(100)
         role.process.wait()
     assert not thread.is_alive()
+
+
+def test_steps_that_are_made_again_are_said_to_be(capsys):
+    lines, now = up.Lines(), SimpleNamespace(state={"phase": "finished", "steps": 60})
+    for step in (STEP, {**STEP, "step": 4}, {**STEP, "step": 5}):
+        lines.show(now, step)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in said] == [
+        "step 12/60",
+        "the learner has gone on from its checkpoint: steps 5 to 12 are made again",
+        "step 5/60",
+        "step 6/60",
+    ]
 
 
 def test_an_alarm_is_said_at_once_and_once(watched, bus, tmp_path, wait_until):

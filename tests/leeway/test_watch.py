@@ -409,9 +409,12 @@ def test_the_dial_is_turned_with_the_token_as_by_leeway_set(bus, tmp_path):
     bus.record.store_config(dump(compose(["tiny"], [])))
     watching = Watching(Source(bus.url, tmp_path / bus.run, local=False), token=TOKEN)
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    for name, value in (("max-staleness", "2"), ("paused", "1")):
+    turned = "max-staleness = 2, from the next ticket on"
+    paused = "no further ticket is issued until leeway resume; what is live goes on"
+    again = ("paused", "0", "tickets are issued again")
+    for name, value, said in (("max-staleness", "2", turned), again, ("paused", "1", paused)):
         answer = asked(watching, "POST", "/control", json={"name": name, "value": value}, headers=headers)
-        assert answer.json() == {"told": f"{bus.run}: {name} = {value}, from the next ticket on"}
+        assert answer.json() == {"told": f"{bus.run}: {said}"}
     assert bus.overview.controls() == {"max_staleness": "2", "paused": "1"}
 
 

@@ -174,6 +174,24 @@ def asks_for_another(response):
     return 1.0
 
 
+def of_trl(prompts, completions, answer, **kwargs):
+    return [float(right in said) for said, right in zip(completions, answer, strict=True)]
+
+
+def of_verl(data_source, solution_str, ground_truth, extra_info=None):
+    return float(ground_truth in solution_str)
+
+
+@whole_group
+def around_trl(responses, row):
+    columns = {name: [value] * len(responses) for name, value in row.items()}
+    return of_trl(prompts=columns.pop("prompt"), completions=responses, **columns)
+
+
+def takes_anything(response, row, **anything):
+    return float(len(anything))
+
+
 def exact_length(response, row, length):
     return float(length)
 

@@ -238,7 +238,7 @@ def test_async_functions_wait_together(pool):
         ("is_nan", "it returned nan, and a reward is finite"),
         ("is_text", "it returned a str ('1.0'), and a reward is a number, such as 1.0 (line 137 of own_rewards.py)"),
         ("is_none", "it returned None, and a reward is a number, such as 1.0 (line 141 of own_rewards.py)"),
-        ("too_few", "it returned 1 numbers for a group of 2 responses"),
+        ("too_few", "it returned 1 number for a group of 2 responses"),
     ],
 )
 def test_what_gives_no_number_is_an_error_with_its_word_and_the_next_group_is_graded(pool, name, word):
@@ -328,6 +328,8 @@ def test_no_reason_holds_a_secret_however_it_is_laid_out(pool, monkeypatch, secr
         (Reward(use="think_tag"), "did you mean 'think_tags'"),
         (own("quotes", options={"key": "env:NOT_SET_ANYWHERE"}), "the variable is not set"),
         (own("told"), "nothing judges that"),
+        (own("of_trl"), r"its parameters are those of TRL; a reward takes \(response, row\)"),
+        (own("of_verl"), "its parameters are those of verl"),
         (own("Made"), "it is a class"),
         (own("yields"), "it yields"),
         (Reward(use="my/reward:f"), "a file's name ends with .py"),
@@ -336,6 +338,14 @@ def test_no_reason_holds_a_secret_however_it_is_laid_out(pool, monkeypatch, secr
 def test_what_cannot_be_loaded_is_told_before_the_first_group(pool, reward, wrong):
     with pytest.raises(ConfigError, match=wrong):
         RewardGrader(config_of(reward), pool)
+
+
+def test_who_takes_anything_needs_no_judge_of_answers(pool):
+    assert [each.score for each in graded(pool, config_of("takes_anything"), "a")] == [3.0], "all but correct"
+
+
+def test_a_function_of_trl_needs_the_lines_of_the_page_around_it(pool):
+    assert [each.score for each in graded(pool, config_of("around_trl"), "it is 5", "it is 4")] == [1.0, 0.0]
 
 
 def test_other_code_than_the_run_s_is_refused_unless_said(pool, tmp_path):

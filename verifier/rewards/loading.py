@@ -79,7 +79,10 @@ class Loader(loading.Loader):
                 raise ConfigError(f"{where}: it is {type(function).__name__}, and no function")
             _refuse_what_gives_no_number(function, where)
             whole_group = bool(getattr(function, "leeway_whole_group", False))
+            _refuse_another_projects(function, where)
             asks = asked_of(function, ("response", "row"), ASKED, options, where)
+            if "correct" not in inspect.signature(function).parameters:
+                asks -= {"correct"}  # who takes **anything does without the one thing that needs a judge
         except ConfigError:
             raise
         except BaseException as error:  # the user's module may raise anything while it is imported
@@ -95,6 +98,19 @@ class Loader(loading.Loader):
             whole_group=whole_group,
             scores_truncated=marked if reward.truncated is None else reward.truncated == "score",
             timeout_s=reward.timeout_s,
+        )
+
+
+def _refuse_another_projects(function: Callable[..., Any], where: str) -> None:
+    """``ConfigError`` if the parameters are those of a reward function of TRL or verl."""
+    names = inspect.signature(function).parameters
+    form = (
+        "TRL" if {"completions", "row"} & names.keys() == {"completions"} else "verl" if "solution_str" in names else ""
+    )
+    if form:
+        raise ConfigError(
+            f"{where}: its parameters are those of {form}; a reward takes (response, row). The few lines that it needs "
+            f"around it stand in docs/reference/rewards.md, under 'From TRL or verl'"
         )
 
 

@@ -1,6 +1,7 @@
 """The page of ``leeway up --dry-run`` and ``leeway plan --preset``: short tables, with sums and what limits."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ....common.config import Config
 from ....common.config.stages import STAGED
@@ -16,6 +17,9 @@ from .speed import Gpu, Speed, speed
 
 ROOM = 0.9
 """Share of a GPU up to which the arithmetic is taken to be enough: fragments, CUDA and NCCL take of the rest."""
+
+FEW = 16
+"""A worker that asks for so many times what fits waits most of the time: then more GPUs a worker are worth a word."""
 
 
 def describe(config: Config, shape: Shape | None, gpu: Gpu | None = None, *, more: Sequence[str] = ()) -> str:
@@ -122,7 +126,8 @@ def _limit(config: Config, shape: Shape, gpu: Gpu, found: Peak) -> str:
         of = f"the {byte_size(left.bytes)} that vLLM leaves of {of}"
     verdict = "more than there is" if share > 1 else "little is left" if share > ROOM else "it fits"
     longest = longest_context(config, shape, gpu)
-    return f"{share:.2f} of {of}: {verdict}. A row of up to {longest:,} tokens fits, with nothing to spare"
+    row = f"A row of up to {longest:,} tokens fits, with nothing to spare" if longest else "No row fits"
+    return f"{share:.2f} of {of}: {verdict}. {row}"
 
 
 def _rows(parts: Sequence[Part]) -> list[list[str]]:
@@ -143,6 +148,10 @@ def _rollout_page(config: Config, shape: Shape, gpu: Gpu) -> str:
         rows.append(["left for the KV cache", byte_size(room), f"of {byte_size(gpu.bytes)} x {worker.utilization}"])
         fit = that_fit(worker, shape, worker.longest)
         asks = f"the worker asks for up to {worker.at_once}, and what does not fit waits"
+        if fit * FEW <= worker.at_once:
+            wider = replace(worker, tensor_parallel=2 * gpus)
+            more = that_fit(wider, shape, worker.longest)
+            asks = f"the worker asks for up to {worker.at_once}; rollout.tensor_parallel = {2 * gpus} fits {more}"
         rows.append(["longest sequences that fit", str(fit), asks])
     return f"a GPU of a rollout worker\n{_table(rows, 1)}"
 
