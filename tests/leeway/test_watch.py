@@ -363,6 +363,25 @@ def asked(watching, method, path, host="127.0.0.1", **options):
     return asyncio.run(ask())
 
 
+@pytest.mark.parametrize("name", ["ledger.jsonl", "metrics.jsonl", FILE])
+def test_a_file_that_cannot_be_read_is_told_on_the_page_until_it_can(name, tmp_path):
+    (tmp_path / name).mkdir()
+    if name == FILE:
+        (tmp_path / "metrics.jsonl").write_text('{"step": 0, "reward/mean": 0.5}\n')
+    with closing(Source("redis://127.0.0.1:9/0", tmp_path, local=True)) as source:
+        status = source.read().status
+        assert (status["situation"], status["stalled"]) == ("no_run", False)
+        assert status["sentence"].startswith(f"{tmp_path / name}: ")
+        assert "Is a directory" in status["sentence"]
+        board = Board()
+        board.take(source.read())
+        assert "Is a directory" in events_of(board.since(Mark())[0])["status"]["sentence"]
+        (tmp_path / name).rmdir()
+        after = source.read()
+        assert "Is a directory" not in after.status["sentence"]
+        assert len(after.steps.items) == (name == FILE)  # nothing that came meanwhile is lost
+
+
 def test_the_page_asks_nothing_of_any_other_host_and_answers_to_its_own_names_alone(tmp_path):
     watching = Watching(Source("redis://127.0.0.1:1/0", tmp_path, local=True))
     names = re.findall(r'"(/page/[^"]+)"', asked(watching, "GET", "/").text)
