@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..errors import ConfigError
+from ..limits import MOST_PROCESSES, MOST_THREADS
 from ..wording import byte_size
 from .section import Section, expand
 
@@ -22,7 +23,7 @@ class Weights(Section):
     """Dtype of what is published: bfloat16 halves the bytes; float32 is exact for a float32 sampler."""
     keyframe_every: int = Field(default=20, ge=1)
     """Every N-th version is published whole, as a keyframe, and as a delta beside that; the others are deltas alone."""
-    threads: int = Field(default=4, ge=1)
+    threads: int = Field(default=4, ge=1, le=MOST_THREADS)
     """Threads that digest, encode and write a version on the learner's rank 0, and as many that read and decode it on
     each rollout node."""
     node_folder: str | None = None
@@ -62,14 +63,14 @@ class Rollout(Section):
     """``vllm`` for real models; ``torch`` for small ones and for bit-for-bit proofs."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the sampler."""
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=MOST_PROCESSES)
     """Workers that ``leeway up`` starts, and that ``--dry-run`` finds GPUs for (``placement.rollout``)."""
     concurrency: int = Field(default=8, ge=1)
     """Groups that one vLLM worker generates side by side. The torch engine takes one at a time."""
     kv_on_update: Literal["recompute", "keep"] = "recompute"
     """What becomes of the KV cache when responses under way go on under new weights: it is computed anew, or kept from
     the older weights, which is faster but further from what the learner computes."""
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=MOST_THREADS)
     """CPU threads of each worker."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     """Share of the GPU that vLLM may use."""
@@ -95,7 +96,7 @@ class Rollout(Section):
 
 
 class Verifier(Section):
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=MOST_PROCESSES)
     """Workers that ``leeway up`` starts on this machine."""
     jobs: int = Field(default=1, ge=1)
     """Grading processes of each worker."""
