@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..common.config import Config, expand, parse
+from ..common.config import Config, config_in, expand
 from ..common.errors import ConfigError, DataError, told
 from ..common.files import path_of
 from ..common.ledger import read, refuse_other_format
@@ -142,7 +142,7 @@ def config_of(run_folder: Path) -> Config:
     if not path.is_file():
         raise DataError(f"{path}: no such run; runs are under --runs-dir")
     refuse_other_format(run_folder)
-    return parse(path.read_text(), str(path))
+    return config_in(path)
 
 
 def checkpoint_of(folder: Path, step: int | None) -> Path:

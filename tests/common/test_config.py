@@ -1,7 +1,7 @@
 """Configurations compose, and every mistake is named."""
 
 import pytest
-from leeway_rl.common.config import Config, compose, dump, parse, preset_names, section_of
+from leeway_rl.common.config import Config, compose, config_in, dump, parse, preset_names, section_of, toml_in
 from leeway_rl.common.config.stages import STAGED, Stage
 from leeway_rl.common.errors import ConfigError
 
@@ -187,3 +187,18 @@ def test_a_required_key_is_asked_for(tmp_path):
 def test_a_guard_and_an_injected_lag_are_refused_together():
     with pytest.raises(ConfigError, match=r"least_ess = 0\.5 with flow\.inject_lag = 1: the guard would turn"):
         compose(["tiny"], ["flow.inject_lag=1", "flow.least_ess=0.5"])
+
+
+LATIN = "# Entropie, é\n[train]\nsteps = 3\n".encode("latin-1")
+
+
+def test_a_preset_that_is_not_utf_8_is_named_with_its_line_and_a_mark_before_it_is_none_of_it(tmp_path):
+    preset = tmp_path / "p.toml"
+    preset.write_bytes(b"\n" + LATIN)
+    with pytest.raises(ConfigError, match=r"p\.toml:2: not UTF-8 \(the byte 0xe9\), .* save the file as UTF-8"):
+        compose(["tiny", str(preset)], [])
+    with pytest.raises(ConfigError, match=r"p\.toml:2: not UTF-8"):
+        config_in(preset)
+    preset.write_bytes(LATIN.decode("latin-1").encode("utf-8-sig"))
+    assert compose(["tiny", str(preset)], []).train.steps == 3
+    assert toml_in(preset) == {"train": {"steps": 3}}
