@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..errors import ConfigError
-from ..limits import COLLECTIVE_TIMEOUT_S, MOST_COUNTED, MOST_PROCESSES, MOST_RESPONSES, MOST_THREADS
+from ..limits import COLLECTIVE_TIMEOUT_S, LONGEST_S, MOST_COUNTED, MOST_PROCESSES, MOST_RESPONSES, MOST_THREADS
 from .section import Section
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -95,7 +95,7 @@ class Train(Section):
     copy."""
     ranks: int = Field(default=1, ge=1, le=MOST_PROCESSES)
     """Learner processes, on all its nodes together; with GPUs each has one of its own (``placement.learner``)."""
-    collective_timeout_s: float = Field(default=COLLECTIVE_TIMEOUT_S, gt=0, le=10**6)
+    collective_timeout_s: float = Field(default=COLLECTIVE_TIMEOUT_S, gt=0, le=LONGEST_S)
     """Seconds after which an exchange of tensors between ranks counts as lost, and the learner ends. Batches,
     publications, checkpoints and downloads are waited for elsewhere (docs/how-to/shared-files.md), so they do not
     count."""
