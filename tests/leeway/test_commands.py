@@ -103,3 +103,10 @@ def test_a_path_that_the_system_refuses_is_named_in_one_line(words, said, tmp_pa
     line = {"step": 0, "reward/mean": 0.5, "batch/groups": 1, "batch/tokens": 9, "time/step_s": 1.0}
     (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     assert leeway(*words.split()) == (3, "", f"{said}\n")
+
+
+@pytest.mark.parametrize("words", ["--timeout-s inf", "--timeout-s 1e308", "--timeout-s nan", "--jobs 999999999999"])
+def test_a_number_that_no_grading_can_have_is_refused_as_an_option(words, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"response": "1", "answer": "1"}\n')
+    code, _, said = leeway("verify", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out"), *words.split())
+    assert (code, words.split()[0] in said, "Traceback" in said) == (2, True, False), said
