@@ -156,7 +156,7 @@ class Broker(Section):
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """Port of each role's Prometheus endpoint; 0 turns it off. ``LEEWAY_METRICS_PORT`` overrides it. ``leeway up``
     gives its roles this port and those above it: first the learner, then rollout, then verifier workers."""
-    metrics_host: str = "127.0.0.1"
+    metrics_host: str = Field(default="127.0.0.1", min_length=1)
     """Address at which the endpoint listens. 0.0.0.0 is every address of the machine: all who can reach it can read.
     ``LEEWAY_METRICS_HOST`` overrides it."""
 

@@ -57,6 +57,7 @@ def test_a_key_in_the_wrong_section_suggests_the_right_one():
         ("train.threads=99999", "train.threads = 99999: .* less than or equal to 4096"),
         ("rollout.workers=99999", "rollout.workers = 99999: .* less than or equal to 65536"),
         ("verifier.workers=99999", "verifier.workers = 99999: .* less than or equal to 65536"),
+        ("broker.metrics_host=''", "broker.metrics_host = '': .* at least 1 character"),
         ("broker.retry_s=1e12", r"broker.retry_s = .* less than or equal to 1000000"),
         ("broker.generation_s=1e12", r"broker.generation_s = .* less than or equal to 1000000"),
         ("verifier.timeout_s=1e12", r"verifier.timeout_s = .* less than or equal to 86400"),

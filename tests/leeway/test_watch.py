@@ -19,6 +19,7 @@ import uvicorn
 from leeway_rl.common.activity import Activity
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.diagnosis import diagnose
+from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.common.samples import FILE, PROMPT, Sample, SampledResponse, Segment, line_of
 from leeway_rl.common.tail import Growing
@@ -541,8 +542,6 @@ def test_watch_serves_a_finished_run_until_it_is_stopped(tmp_path, command):
 
 
 def test_an_address_that_cannot_be_had_and_a_missing_extra_are_named(tmp_path, monkeypatch, capsys):
-    from leeway_rl.common.errors import ConfigError
-
     with closing(serve.listen_at(serve.Serving(host="127.0.0.1", port=0, allow_control=False))) as taken:
         port = taken.getsockname()[1]
         serving = serve.Serving(host="127.0.0.1", port=port, allow_control=False)
@@ -565,6 +564,12 @@ def test_an_address_that_cannot_be_had_and_a_missing_extra_are_named(tmp_path, m
 )
 def test_on_the_loopback_the_page_answers_to_its_own_names(host, names):
     assert serve.names(host) == names
+
+
+@pytest.mark.parametrize(("host", "words"), [("", "--host '': no address"), ("é" * 80, "cannot listen there")])
+def test_a_host_that_is_none_is_refused_and_an_empty_one_is_not_every_address(host, words):
+    with pytest.raises(ConfigError, match=words):
+        serve.listen_at(serve.Serving(host=host, port=0, allow_control=False))
 
 
 def test_the_token_stands_in_the_part_of_the_address_that_no_browser_sends():
