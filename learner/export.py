@@ -58,6 +58,9 @@ def export(run_folder: Path, out: Path, *, step: int | None = None, dtype: str |
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(f"--out {out} cannot be made: {error.strerror}") from error
+    try:
         _write(config, run_folder, path, unfinished, dtype)
         os.rename(unfinished, out)
     finally:
