@@ -4,8 +4,16 @@ A ``LeewayError`` is printed as one line without a stack trace: it says what is 
 Any other exception that escapes is a defect of ours and keeps its trace.
 """
 
+import errno
 import sys
 from collections.abc import Callable
+
+_REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.ENOSPC, errno.EDQUOT),
+)
+"""What the system says of a path that somebody named and that cannot be used. A file that is missing is not among
+these: whoever needs one that a user names looks for it, so it is a defect of ours."""
 
 
 class LeewayError(Exception):
@@ -94,9 +102,16 @@ class WeightsError(LeewayError):
 
 def told(command: str, work: Callable[[], int | None]) -> int:
     """Run ``work`` and return its exit code. A ``LeewayError`` has a code of its own and is told in one line on
-    standard error, after the name of the ``command`` if there is one."""
+    standard error, after the name of the ``command`` if there is one. So is a file or a folder that the system does
+    not let us use, as a ``DataError``."""
     try:
         return work() or 0
     except LeewayError as error:
-        print(f"{command}: {error}" if command else error, file=sys.stderr)
-        return error.exit_code
+        told: LeewayError = error
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        path = error.filename if error.filename2 is None else error.filename2  # of a move: where to
+        told = DataError(error.strerror if path is None else f"{path}: {error.strerror}")
+    print(f"{command}: {told}" if command else told, file=sys.stderr)
+    return told.exit_code

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from . import address, logs
 from .children import leave_with_parent
-from .config import Config, parse
+from .config import Config, parse, text_in
 from .errors import BrokerError, LeewayError
 from .exporter import exporting
 from .queue.connection import RETRY_S, Connection, RedisError, why_lost
@@ -67,7 +67,7 @@ def run_role(
         address.forget()
         try:
             if kept is not None and kept.exists() and not queue.has_run():
-                RunRecord(queue.connection).store_config(kept.read_text())
+                RunRecord(queue.connection).store_config(text_in(kept))
             config = parse(_stored_config(queue, wait_s))
             if role == "learner" and isinstance(queue, LearnerQueue):  # a collector uses this view too
                 queue.note_schema()

@@ -8,7 +8,6 @@ whole data step, and a changed line of the recipe is done again with all that fo
 import hashlib
 import json
 import shutil
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .. import __version__
+from ..common.config import toml_in
 from ..common.errors import ConfigError, DataError
 from ..common.files import checksum
 from ..common.wording import counted
@@ -67,11 +67,9 @@ class Recipe:
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a TOML file. A ``ConfigError`` names the file, the entry, the key and what would be right."""
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = toml_in(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
     unknown = sorted(set(found) - {"source", "step", "output"})
     if unknown:
         raise ConfigError(f"{path}: {unknown[0]}: no such key; a recipe has [[source]], [[step]] and [output]")

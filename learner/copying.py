@@ -24,6 +24,7 @@ from ..common.elsewhere.place import TRIES, WAIT_S, OutOfReach, Place
 from ..common.errors import ConfigError, DataError, told
 from ..common.files import checksum, path_of
 from ..common.json_text import line_of_ours
+from ..common.ledger import last
 from ..common.stopping import stoppable
 from ..common.tail import lines_backwards, whole_lines
 from ..common.wording import counted
@@ -236,7 +237,9 @@ def order_of(folder: Path, to: str | None) -> Order:
         raise ConfigError("no place is named: --to s3://bucket/folder, for instance; checkpoints.copy_to is not set")
     path = checkpoint_of(folder / "checkpoints", None)
     state = json.loads((path / checkpoint.STATE).read_text())
-    newest = line_of_ours(next(lines_backwards(folder / "ledger.jsonl")))
+    newest = last(folder / "ledger.jsonl")
+    if newest is None:
+        raise DataError(f"{folder / 'ledger.jsonl'}: the ledger is empty")
     order = ordered(config, path, under(address, folder.name), state["incarnation"], newest["line"])
     return replace(order, digests=digests_of(path))
 

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..common.config import Config, expand, parse
+from ..common.config import Config, config_in, expand
 from ..common.errors import ConfigError, DataError, told
 from ..common.files import path_of
 from ..common.ledger import read, refuse_other_format
@@ -58,6 +58,9 @@ def export(run_folder: Path, out: Path, *, step: int | None = None, dtype: str |
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(f"--out {out} cannot be made: {error.strerror}") from error
+    try:
         _write(config, run_folder, path, unfinished, dtype)
         os.rename(unfinished, out)
     finally:
@@ -142,7 +145,7 @@ def config_of(run_folder: Path) -> Config:
     if not path.is_file():
         raise DataError(f"{path}: no such run; runs are under --runs-dir")
     refuse_other_format(run_folder)
-    return parse(path.read_text(), str(path))
+    return config_in(path)
 
 
 def checkpoint_of(folder: Path, step: int | None) -> Path:

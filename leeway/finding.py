@@ -2,7 +2,7 @@
 file in it; where no run is named, the newest one is meant."""
 
 import difflib
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,11 @@ def runs_under(runs_dir: Path) -> list[Place]:
     """The runs whose folders are in ``runs_dir``; the one that was started last comes first."""
     if not runs_dir.is_dir():
         return []
-    found = [(_started(folder), folder.name) for folder in runs_dir.iterdir() if is_run(folder)]
+    found = list[tuple[float, str]]()
+    for folder in runs_dir.iterdir():
+        with suppress(PermissionError):  # a folder of somebody else's, which says nothing of ours
+            if is_run(folder):
+                found.append((_started(folder), folder.name))
     return [Place(name, runs_dir) for _, name in sorted(found, reverse=True)]
 
 

@@ -162,6 +162,30 @@ def test_what_cannot_be_submitted_is_refused(cluster):
     assert calls(cluster, "sbatch") == []
 
 
+@pytest.mark.parametrize(
+    ("run", "variables", "said"),
+    [
+        ("elsewhere/r", {}, "elsewhere/r: a run of this folder's runs/ by its id"),
+        ("../r", {}, "../r: a run of this folder's runs/"),
+        ("r", {"ROLLOUT_WORKERS": "-1"}, "ROLLOUT_WORKERS=-1: a whole number"),
+        ("r", {"ROLLOUT_WORKERS": "two"}, "ROLLOUT_WORKERS=two: a whole number"),
+        ("r", {"LEEWAY_SETUP": "no/setup.sh"}, "LEEWAY_SETUP=no/setup.sh: there is no such file"),
+    ],
+)
+def test_a_mistake_in_what_is_said_of_the_jobs_is_named_before_any_is_made(run, variables, said, cluster):
+    refused = ran(cluster, SCRIPTS / "submit.sh", run, "--preset", "tiny", own_leeway=False, **variables)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(said)
+    assert calls(cluster, "sbatch") == []
+    assert not (cluster / "runs").exists()
+
+
+def test_a_run_is_submitted_by_its_folder_too(cluster):
+    head, *_ = submitted(cluster, "runs/r/", "--preset", "tiny")
+    assert "--job-name=leeway-r" in head
+    assert (cluster / "runs/r/slurm-jobs").exists()
+
+
 def test_a_run_in_a_long_queue_is_found(cluster):
     """grep that has found a line leaves squeue with a broken pipe."""
     (cluster / "runs/there").mkdir(parents=True)

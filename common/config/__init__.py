@@ -7,7 +7,7 @@ value, where it stands (``locating``), and what would be right.
 """
 
 from .checkpoints import Checkpoints
-from .composing import compose, dump, parse, preset_names
+from .composing import compose, config_in, dump, parse, preset_names, text_in, toml_in
 from .data import Data, judging, source_named
 from .environment import Environment
 from .flow import Flow, MaxStaleness, Overflow, PipelineDepth, refuse_below_lag, refuse_shallow
@@ -48,6 +48,7 @@ __all__ = [
     "Verifier",
     "ability_of",
     "compose",
+    "config_in",
     "dump",
     "expand",
     "judging",
@@ -58,4 +59,6 @@ __all__ = [
     "refuse_shallow",
     "section_of",
     "source_named",
+    "text_in",
+    "toml_in",
 ]

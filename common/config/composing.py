@@ -37,6 +37,28 @@ def parse(text: str, name: str = "the run's stored configuration") -> Config:
     return _validated(layer.values, [layer])
 
 
+def config_in(path: Path) -> Config:
+    """The configuration in a file, as ``parse`` takes it. ``OSError`` where the file cannot be read."""
+    return parse(text_in(path), str(path))
+
+
+def text_in(path: Path) -> str:
+    """The text of a TOML file, which is UTF-8; some editors put a byte order mark before it. ``ConfigError`` names the
+    line where it is not, ``OSError`` says that the file cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        at = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            f"{path}:{at}: not UTF-8 (the byte {error.object[error.start]:#04x}), which TOML is; save the file as UTF-8"
+        ) from error
+
+
+def toml_in(path: Path) -> dict[str, Any]:
+    """The values in a TOML file, unchecked. ``ConfigError`` where it is none."""
+    return _toml(text_in(path), str(path))
+
+
 def dump(config: Config) -> str:
     """``config`` as TOML with every key spelled out. ``parse`` gives the same configuration back."""
     return tomlkit.dumps(config.model_dump(mode="json", exclude_none=True))
@@ -50,7 +72,7 @@ def preset_names() -> list[str]:
 def _preset_layer(name: str) -> Layer:
     path = Path(expand(name)) if name.endswith(".toml") else PRESETS / f"{name}.toml"
     try:
-        text = path.read_text()
+        text = text_in(path)
     except OSError as error:
         if (Path(name) / "preset.toml").is_file():
             raise ConfigError(f"preset {name!r}: it is a folder; name the file in it: {name}/preset.toml") from error

@@ -25,7 +25,7 @@ class Environment(Section):
     turn_s: float = Field(default=10.0, gt=0, le=86400)
     """Wall seconds that one `reset` or `step` may take. After that the process is killed, and the group is generated
     again."""
-    memory_bytes: int = Field(default=4 << 30, ge=1 << 26)
+    memory_bytes: int = Field(default=4 << 30, ge=1 << 26, le=1 << 62)
     """Address space of each process that runs environments, in bytes. What an environment cannot get there is an
     error."""
     role: Literal["tool", "user"] = "tool"

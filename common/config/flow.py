@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..errors import ConfigError
-from ..limits import MOST_COUNTED
+from ..limits import LEAST_TEMPERATURE, MOST_COUNTED
 from .section import Section
 from .training import Train
 
@@ -55,8 +55,9 @@ class Flow(Section):
     work of the next stage is issued ahead under the same bound. ``refund``: the queue stays full up to its last step,
     the rest is refunded as ``stage_ended``, and the next stage starts with an empty queue and every result of this
     one."""
-    temperature: float = Field(default=1.0, gt=0)
-    """Sampling temperature τ; the learner's logits are divided by it too."""
+    temperature: float = Field(default=1.0, ge=LEAST_TEMPERATURE)
+    """Sampling temperature τ; the learner's logits are divided by it too. vLLM knows none lower: it samples at 0.01
+    instead, which the learner would not."""
     seed: int = Field(default=0, ge=0)
     """The run's seed. Together with a ticket's number it decides the prompt and every sampling seed."""
     reconsider_every: int | None = Field(default=None, ge=1)

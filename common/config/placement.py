@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..errors import ConfigError
+from ..limits import MOST_PROCESSES
 from .section import Section
 
 MOST_SHARED = 0.5
@@ -23,7 +24,7 @@ class Placement(Section):
     """Where the reference model of ``objective.kl_beta`` and ``metrics.kl_every`` lies. ``learner``: on the learner's
     GPUs. ``own``: each learner rank has a second GPU for it, which holds the whole of it. So it is with several, where
     stages have references of their own."""
-    gpus_per_node: int = Field(default=8, ge=1)
+    gpus_per_node: int = Field(default=8, ge=1, le=MOST_PROCESSES)
     """GPUs of each node. ``--dry-run`` draws layouts with it; ``leeway up`` counts those of its own machine."""
 
     def refuse_impossible(self, engine: str, gpu_memory_utilization: float, *, has_reference: bool) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..errors import ConfigError
+from ..limits import LONGEST_S, MOST_PROCESSES, MOST_RESPONSES, MOST_THREADS
 from ..wording import byte_size
 from .section import Section, expand
 
@@ -22,7 +23,7 @@ class Weights(Section):
     """Dtype of what is published: bfloat16 halves the bytes; float32 is exact for a float32 sampler."""
     keyframe_every: int = Field(default=20, ge=1)
     """Every N-th version is published whole, as a keyframe, and as a delta beside that; the others are deltas alone."""
-    threads: int = Field(default=4, ge=1)
+    threads: int = Field(default=4, ge=1, le=MOST_THREADS)
     """Threads that digest, encode and write a version on the learner's rank 0, and as many that read and decode it on
     each rollout node."""
     node_folder: str | None = None
@@ -62,14 +63,14 @@ class Rollout(Section):
     """``vllm`` for real models; ``torch`` for small ones and for bit-for-bit proofs."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the sampler."""
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=MOST_PROCESSES)
     """Workers that ``leeway up`` starts, and that ``--dry-run`` finds GPUs for (``placement.rollout``)."""
-    concurrency: int = Field(default=8, ge=1)
+    concurrency: int = Field(default=8, ge=1, le=MOST_RESPONSES)
     """Groups that one vLLM worker generates side by side. The torch engine takes one at a time."""
     kv_on_update: Literal["recompute", "keep"] = "recompute"
     """What becomes of the KV cache when responses under way go on under new weights: it is computed anew, or kept from
     the older weights, which is faster but further from what the learner computes."""
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=MOST_THREADS)
     """CPU threads of each worker."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     """Share of the GPU that vLLM may use."""
@@ -95,32 +96,32 @@ class Rollout(Section):
 
 
 class Verifier(Section):
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=MOST_PROCESSES)
     """Workers that ``leeway up`` starts on this machine."""
-    jobs: int = Field(default=1, ge=1)
+    jobs: int = Field(default=1, ge=1, le=MOST_PROCESSES)
     """Grading processes of each worker."""
-    timeout_s: float = Field(default=10.0, gt=0)
+    timeout_s: float = Field(default=10.0, gt=0, le=86400)
     """Wall seconds that grading one mathematical response may take."""
     solved_at: float = 1.0
     """A response with at least this reward is solved: for the online filter, pass@k and avg@n."""
     on_timeout: Literal["zero", "refund"] = "zero"
     """What becomes of a response that cannot be graded in time: reward 0, or its group is refunded as ``poison``."""
-    code_timeout_s: float = Field(default=6.0, gt=0)
+    code_timeout_s: float = Field(default=6.0, gt=0, le=86400)
     """Wall seconds that a solution may take for one test, unless the problem says otherwise (LiveCodeBench: 6)."""
-    code_total_s: float = Field(default=120.0, gt=0)
+    code_total_s: float = Field(default=120.0, gt=0, le=86400)
     """Wall seconds that a solution may take for all its tests together."""
     math: Literal["rules", "report"] = "rules"
     """How mathematics is judged. ``rules``: by exact rules, then Math-Verify (docs/reference/math-rules.md).
     ``report``: by Math-Verify alone, as in the four steps of report 7.1."""
     combine: Literal["sum", "product"] = "sum"
     """How several `[[rewards]]` make one: the sum, or the product, of each one's value times its weight."""
-    rewards_memory_bytes: int = Field(default=4 << 30, ge=1 << 26)
+    rewards_memory_bytes: int = Field(default=4 << 30, ge=1 << 26, le=1 << 62)
     """Address space of each process that runs reward functions, in bytes. What a function cannot get there is an
     error."""
     rewards_digest: str | None = None
     """Digest of the code of the run's own rewards, and of all modules of the user's that it imports. `leeway up` and
     `leeway create` fill it in; a verifier whose own code is different refuses to start. `any`: it does not look."""
-    memory_bytes: int = Field(default=50_000_000_000, ge=1 << 26)
+    memory_bytes: int = Field(default=50_000_000_000, ge=1 << 26, le=1 << 62)
     """Memory that a solution's processes may use together, in bytes (report 7: 50 GB), unless the problem says
     otherwise. It is never more than half of the machine's."""
     allow_unsandboxed: bool = False
@@ -129,33 +130,33 @@ class Verifier(Section):
 
 
 class Broker(Section):
-    lease_s: float = Field(default=30.0, gt=0)
+    lease_s: float = Field(default=30.0, gt=0, le=LONGEST_S)
     """Seconds after which a silent worker's entry is redelivered to another. Workers renew at a quarter of it."""
-    heartbeat_s: float = Field(default=2.0, gt=0)
+    heartbeat_s: float = Field(default=2.0, gt=0, le=LONGEST_S)
     """Seconds between heartbeats. A worker that misses five counts as gone."""
     max_attempts: int = Field(default=3, ge=1)
     """How often a group may be delivered, and how often it may be lost or damaged on its way, before it becomes a dead
     letter and its ticket is refunded as ``poison``."""
-    generation_s: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    generation_s: Annotated[float, Field(gt=0, le=LONGEST_S)] | Literal["auto"] = "auto"
     """Seconds that a worker may take to generate a group that it has taken; time in the stream does not count. Then the
     same ticket is issued again, and the worker stops generating it. ``auto``: 600, plus half a second for each token
     of the longest response (32768 tokens: 4.7 hours), plus the time that an environment may take for all turns. At
     least ``lease_s``."""
-    drain_s: float = Field(default=60.0, gt=0)
+    drain_s: float = Field(default=60.0, gt=0, le=LONGEST_S)
     """Seconds that a role has, when it is asked to stop (SIGTERM), to finish what is under way: a worker's groups, the
     learner's step and checkpoint. Then it leaves: a worker gives its leases back, and the learner's step is made again
     after a resume. An engine also has so long to stop generating a group that nobody wants any more; after that its
     worker ends itself."""
-    retry_s: float = Field(default=300.0, ge=1)
+    retry_s: float = Field(default=300.0, ge=1, le=LONGEST_S)
     """Seconds for which a role asks again while Redis is away, frozen, cut off or out of memory. Then it ends with exit
     code 4; where the server is frozen, about half a minute later, because one try waits so long for an answer. A role
     that starts, and has not read this yet, asks for a minute under ``leeway up`` and once otherwise."""
-    stall_s: float = Field(default=1800.0, gt=0)
+    stall_s: float = Field(default=1800.0, gt=0, le=LONGEST_S)
     """Seconds without a step, a finished group or a change in any stream after which the stall alarm is raised."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """Port of each role's Prometheus endpoint; 0 turns it off. ``LEEWAY_METRICS_PORT`` overrides it. ``leeway up``
     gives its roles this port and those above it: first the learner, then rollout, then verifier workers."""
-    metrics_host: str = "127.0.0.1"
+    metrics_host: str = Field(default="127.0.0.1", min_length=1)
     """Address at which the endpoint listens. 0.0.0.0 is every address of the machine: all who can reach it can read.
     ``LEEWAY_METRICS_HOST`` overrides it."""
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ..limits import LEAST_TEMPERATURE, MOST_COUNTED, MOST_RESPONSES
 from .objective import Control, KlGroups, Mask
 from .section import Section
 
@@ -24,17 +25,17 @@ class Stage(Section):
 
     from_step: int = Field(ge=1)
     """The first training step of the stage."""
-    groups_per_step: int | None = Field(default=None, ge=1)
+    groups_per_step: int | None = Field(default=None, ge=1, le=MOST_COUNTED)
     """D_R from here on."""
     minibatch_groups: int | None = Field(default=None, ge=1)
     """D_T from here on."""
-    group_size: int | None = Field(default=None, ge=2)
+    group_size: int | None = Field(default=None, ge=2, le=MOST_RESPONSES)
     """G from here on."""
     max_response_tokens: int | None = Field(default=None, ge=1)
     """T from here on."""
-    temperature: float | None = Field(default=None, gt=0)
+    temperature: float | None = Field(default=None, ge=LEAST_TEMPERATURE)
     """τ from here on."""
-    learning_rate: float | None = Field(default=None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0, le=1)
     """``train.learning_rate`` from here on."""
     clip_low: float | None = Field(default=None, ge=0, le=1)
     """ε_low from here on."""

@@ -1,14 +1,15 @@
 """The sections on training: the model, and how to train. Every key has its default, meaning and checks."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ..errors import ConfigError
-from ..limits import COLLECTIVE_TIMEOUT_S
+from ..limits import COLLECTIVE_TIMEOUT_S, LONGEST_S, MOST_COUNTED, MOST_PROCESSES, MOST_RESPONSES, MOST_THREADS
 from .section import Section
 
 Schedule = Literal["constant", "linear", "cosine"]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 LearningRateByEss = Literal["none", "sqrt", "linear"]
 _LOWEST_ZERO_STAGE = {"none": 0, "optimizer": 1, "optimizer+parameters": 3}
 
@@ -24,17 +25,17 @@ class Model(Section):
 class Train(Section):
     steps: int = Field(ge=1, le=10**9)
     """Training steps of the whole run, all stages together."""
-    groups_per_step: int = Field(ge=1)
+    groups_per_step: int = Field(ge=1, le=MOST_COUNTED)
     """D_R of the report: groups (prompts with a signal) in a training step's batch."""
     minibatch_groups: int | None = Field(default=None, ge=1)
     """D_T of the report: groups in one SGD update, in ticket order. By default D_R: one update a step."""
     reuse: int = Field(default=1, ge=1)
     """N_reuse of the report: how often a step goes through its batch. N_SGD = (D_R/D_T)·N_reuse updates."""
-    group_size: int = Field(ge=2)
+    group_size: int = Field(ge=2, le=MOST_RESPONSES)
     """G of the report: responses to each prompt."""
     max_response_tokens: int = Field(ge=1)
     """T: longest response in tokens. One that reaches it without an end token is truncated and gets reward 0."""
-    learning_rate: float = Field(default=1e-6, gt=0)
+    learning_rate: float = Field(default=1e-6, gt=0, le=1)
     """AdamW's learning rate (report: 1e-6), which the schedule multiplies. A live control: ``leeway set
     learning-rate``."""
     warmup_steps: int = Field(default=0, ge=0)
@@ -48,7 +49,7 @@ class Train(Section):
     """Multiply each update's learning rate by the effective sample size of its responses as a share of their number
     (``linear``), or by the root of that (``sqrt``: VCPO, arXiv 2602.17616). It is of the weights π_old/μ of whole
     responses."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     """AdamW's moment decays."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's decoupled weight decay."""
@@ -92,13 +93,13 @@ class Train(Section):
     """Write checkpoints beside the next training steps, from a copy in the host's memory: 12 bytes a parameter over all
     ranks, 16 under ZeRO 1 and 2. Otherwise the next step waits until the checkpoint is written, and there is no
     copy."""
-    ranks: int = Field(default=1, ge=1)
+    ranks: int = Field(default=1, ge=1, le=MOST_PROCESSES)
     """Learner processes, on all its nodes together; with GPUs each has one of its own (``placement.learner``)."""
-    collective_timeout_s: float = Field(default=COLLECTIVE_TIMEOUT_S, gt=0, le=10**6)
+    collective_timeout_s: float = Field(default=COLLECTIVE_TIMEOUT_S, gt=0, le=LONGEST_S)
     """Seconds after which an exchange of tensors between ranks counts as lost, and the learner ends. Batches,
     publications, checkpoints and downloads are waited for elsewhere (docs/how-to/shared-files.md), so they do not
     count."""
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=MOST_THREADS)
     """CPU threads of each learner process."""
 
     @property

@@ -34,7 +34,8 @@ class Place:
     """A folder at a place. Every name is relative to it."""
 
     def __init__(self, address: str, *, tries: int = TRIES, wait_s: float = WAIT_S) -> None:
-        """``ConfigError`` where ``address`` is not one, or the package for it is not here. Nothing is asked yet."""
+        """``ConfigError`` where ``address`` is not one, or the package for it is not here; ``OutOfReach`` where the
+        place cannot be reached, which some kinds find out at once."""
         if (why := why_not(address) or why_missing(address)) is not None:
             raise ConfigError(why)
         from fsspec.core import url_to_fs
@@ -42,7 +43,8 @@ class Place:
         self.address, self._tries, self._wait_s = address.rstrip("/"), tries, wait_s
         self._local = scheme_of(address) in LOCAL
         # Listings are not kept, because what matters here is what is there now.
-        self._fs, self._root = url_to_fs(os.path.expanduser(address), use_listings_cache=False)
+        whole = os.path.expanduser(address)
+        self._fs, self._root = self._tried("cannot be opened", lambda: url_to_fs(whole, use_listings_cache=False))
         self._has_folders = scheme_of(address) not in _OBJECT_STORES
 
     def at(self, name: str) -> "Place":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..appending import is_out_of_room
 from ..delta import decode_pieces, encode_pieces
 from ..errors import ConfigError, WeightsError
 from ..files import whole_file
@@ -91,8 +92,17 @@ class FileStore:
 
     def sweep(self, incarnation: int, announced: set[Stamp]) -> None:
         """Remove what earlier incarnations left: half-written files, and payloads whose manifest never came or is gone.
-        Raises ``ConfigError`` where the folder holds versions as Leeway wrote them before it cut them into shards."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        Raises ``ConfigError`` where the folder cannot be made, or holds versions as Leeway wrote them before it cut
+        them into shards."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if is_out_of_room(error):  # for which a learner waits
+                raise
+            raise ConfigError(
+                f"weights.folder = {str(self._folder)!r} cannot be made ({error.strerror}); name a folder that the "
+                "learner may write and every rollout worker reads"
+            ) from error
         for path in self._folder.iterdir():
             payload = self._PAYLOAD.fullmatch(path.name)
             stamp = None if payload is None else Stamp(int(payload[1]), int(payload[2]))

@@ -29,6 +29,23 @@ export LEEWAY_SETUP=${LEEWAY_SETUP-}
 
 run=${1:?usage: submit.sh RUN --preset NAME [--set KEY=VALUE …]}
 shift
+run=${run%/} run=${run#runs/} # as leeway's commands take it, by its id or its folder
+case $run in
+*/*)
+    echo "$run: a run of this folder's runs/ by its id, or another folder to submit from" >&2
+    exit 2
+    ;;
+esac
+case $ROLLOUT_WORKERS in
+*[!0-9]*)
+    echo "ROLLOUT_WORKERS=$ROLLOUT_WORKERS: a whole number of workers, 0 for none" >&2
+    exit 2
+    ;;
+esac
+if [ -n "$LEEWAY_SETUP" ] && [ ! -r "$LEEWAY_SETUP" ]; then
+    echo "LEEWAY_SETUP=$LEEWAY_SETUP: there is no such file that could be read" >&2
+    exit 2
+fi
 here=$(cd "$(dirname "$0")" && pwd)
 folder=runs/$run
 set +eu # as such scripts expect: conda's name variables that are not set
@@ -51,7 +68,7 @@ if [ -e "$folder/slurm-jobs" ]; then
 fi
 
 # Nodes, GPUs and processors come from the configuration.
-plan=$(leeway up --run "$run" "${configuration[@]}" --dry-run --json)
+plan=$(leeway up --run "$run" --dry-run --json "${configuration[@]}")
 numbers=$(python3 -c '
 import json, sys
 plan = json.load(sys.stdin)

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ...common import address
-from ...common.config import parse
+from ...common.config import config_in
 from ...common.errors import BrokerError
 from ...common.keys import Keys
 from .clock import Clock
@@ -51,7 +51,7 @@ class Target:
     @property
     def lease_s(self) -> float:
         """``broker.lease_s`` of the run."""
-        return parse((self.folder / "config.toml").read_text()).broker.lease_s
+        return config_in(self.folder / "config.toml").broker.lease_s
 
     def processes(self, *roles: str) -> list[tuple[str, int]]:
         """(role, process id) of the run's living processes of ``roles``, by default of all roles. Another run of the

@@ -20,9 +20,12 @@ def verify(
     rows: Annotated[Path, path_argument("IN.jsonl", help="A row: id, response, and answer, tests or entry.")],
     out: Annotated[Path, path_option("--out", help="File for verdicts, one line a row, in the same order.")],
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Grading processes; as many as there are cores by default.")
+        int | None,
+        typer.Option("--jobs", min=1, max=4096, help="Grading processes; as many as there are cores by default."),
     ] = None,
-    timeout_s: Annotated[float, typer.Option("--timeout-s", min=0.1, help="Seconds one row may be graded for.")] = 10.0,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout-s", min=0.1, max=86400, help="Seconds one row may be graded for.")
+    ] = 10.0,
     mathematics: Annotated[
         str,
         typer.Option("--math", help="rules: exact rules before Math-Verify; report: Math-Verify alone (report 7.1)."),

@@ -6,10 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
+from ...common.limits import LONGEST_S, MOST_COUNTED, MOST_PROCESSES, MOST_RESPONSES
 from ..finding import find
 from .options import RUNS, AsJson, Presets, RunsDir, Settings, path_option, spread
 
+MOST_SIMULATED = 1_000_000
+"""Most groups that a simulation is to hold at a time."""
+
 app = typer.Typer()
+
+
+def _number(words: str, least: float, most: float | None) -> Any:
+    """An option that is a number from ``least`` to ``most``."""
+    return typer.Option(help=words, min=least, max=most)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,37 +28,38 @@ class Lengths:
     lengths: Annotated[
         Path | None, path_option("--lengths", help="Response lengths: a file with one a line, or a ledger.jsonl.")
     ] = None
-    length_mean: Annotated[float | None, typer.Option(help="Mean of lognormal lengths, tokens. (6000)", min=1)] = None
-    length_sigma: Annotated[float | None, typer.Option(help="Their sigma. (0.6)", min=0)] = None
-    length_max: Annotated[int | None, typer.Option(help="The longest length, tokens. (16384)", min=1)] = None
-    group_size: Annotated[int | None, typer.Option(help="G, responses a group. (16)", min=1)] = None
+    length_mean: Annotated[float | None, _number("Mean of lognormal lengths, tokens. (6000)", 1, MOST_COUNTED)] = None
+    length_sigma: Annotated[float | None, _number("Their sigma. (0.6)", 0, 10)] = None
+    length_max: Annotated[int | None, _number("The longest length, tokens. (16384)", 1, MOST_COUNTED)] = None
+    group_size: Annotated[int | None, _number("G, responses a group. (16)", 1, MOST_RESPONSES)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class System:
     """What the user says of the system to simulate. None means what --from has measured, or else the default."""
 
-    groups_per_step: Annotated[int | None, typer.Option(help="B. (256)", min=1)] = None
-    steps: Annotated[int | None, typer.Option(help="Training steps to simulate. (100)", min=1)] = None
+    groups_per_step: Annotated[int | None, _number("B. (256)", 1, MOST_SIMULATED)] = None
+    steps: Annotated[int | None, _number("Training steps to simulate. (100)", 1, 10**6)] = None
     pipeline_depth: Annotated[str | None, typer.Option(help="auto, or groups live at most. (auto)")] = None
-    replicas: Annotated[int | None, typer.Option(help="Rollout workers. (32)", min=1)] = None
-    concurrency: Annotated[int | None, typer.Option(help="Groups a worker generates side by side. (8)", min=1)] = None
-    alone: Annotated[float | None, typer.Option(help="Tokens/s of one response alone in a worker. (50)")] = None
-    peak: Annotated[float | None, typer.Option(help="Tokens/s of a worker under full load; inf: no limit. (2000)")] = (
-        None
-    )
+    replicas: Annotated[int | None, _number("Rollout workers. (32)", 1, MOST_PROCESSES)] = None
+    concurrency: Annotated[int | None, _number("Groups a worker generates side by side. (8)", 1, MOST_SIMULATED)] = None
+    alone: Annotated[float | None, _number("Tokens/s of one response alone in a worker. (50)", 1e-3, 1e9)] = None
+    peak: Annotated[
+        float | None, _number("Tokens/s of a worker under full load; inf: no limit. (2000)", 1e-3, None)
+    ] = None
     in_flight: Annotated[
         bool | None, typer.Option("--in-flight/--whole", help="New weights in the middle of a response? (in flight)")
     ] = None
     turnaround_s: Annotated[
-        float | None, typer.Option(help="From the end of a group to the start of the next in its slot. (0)", min=0)
+        float | None,
+        _number("From the end of a group to the start of the next in its slot. (0)", 0, LONGEST_S),
     ] = None
-    pause_s: Annotated[float | None, typer.Option(help="A worker's pause at a new version. (0)", min=0)] = None
-    verify_s: Annotated[float | None, typer.Option(help="Time to grade a group. (0)", min=0)] = None
-    graders: Annotated[int | None, typer.Option(help="Groups graded side by side; 0: all. (0)", min=0)] = None
-    train_s: Annotated[float | None, typer.Option(help="A training step beside its tokens. (1)", min=0)] = None
+    pause_s: Annotated[float | None, _number("A worker's pause at a new version. (0)", 0, LONGEST_S)] = None
+    verify_s: Annotated[float | None, _number("Time to grade a group. (0)", 0, LONGEST_S)] = None
+    graders: Annotated[int | None, _number("Groups graded side by side; 0: all. (0)", 0, MOST_SIMULATED)] = None
+    train_s: Annotated[float | None, _number("A training step beside its tokens. (1)", 0, LONGEST_S)] = None
     train_tokens_per_s: Annotated[float | None, typer.Option(help="Tokens/s of the learner. (inf)", min=1)] = None
-    publish_s: Annotated[float | None, typer.Option(help="Time to publish a version. (0)", min=0)] = None
+    publish_s: Annotated[float | None, _number("Time to publish a version. (0)", 0, LONGEST_S)] = None
     rejected: Annotated[float | None, typer.Option(help="Share of groups without a signal. (0)")] = None
     seed: Annotated[int | None, typer.Option(help="Seed of lengths and rejections. (0)", min=0)] = None
 
@@ -69,12 +79,12 @@ class System:
 class Assumed:
     """Options for estimating a configuration's speed from its GPUs."""
 
-    gpu_gb: Annotated[float, typer.Option("--gpu-gb", help="With --preset: memory of each GPU, in GB.", min=1)] = 80
-    mfu: Annotated[
-        float, typer.Option(help="With --preset: share of a GPU's operations that training makes.", min=0.01, max=1)
-    ] = 0.35
+    gpu_gb: Annotated[
+        float, typer.Option("--gpu-gb", help="With --preset: memory of each GPU, in GB.", min=1, max=10**6)
+    ] = 80
+    mfu: Annotated[float, _number("With --preset: share of a GPU's operations that training makes.", 0.01, 1)] = 0.35
     bandwidth_use: Annotated[
-        float, typer.Option(help="With --preset: share of a GPU's bandwidth that decoding reaches.", min=0.01, max=1)
+        float, _number("With --preset: share of a GPU's bandwidth that decoding reaches.", 0.01, 1)
     ] = 0.6
 
 

@@ -59,7 +59,7 @@ def up(
         typer.Option("--dry-run", help="Only print the configuration, its tokens, memory, speed, processes and GPUs."),
     ] = False,
     gpu_gb: Annotated[
-        float | None, typer.Option("--gpu-gb", help="With --dry-run: memory of each GPU, in GB. (80)", min=1)
+        float | None, typer.Option("--gpu-gb", help="With --dry-run: memory of each GPU, in GB. (80)", min=1, max=10**6)
     ] = None,
     as_json: Annotated[
         bool,

@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from ...common import address, tables
-from ...common.config import Config, compose, expand, parse
+from ...common.config import Config, compose, config_in, expand, parse
 from ...common.errors import ConfigError, DataError
 from ...common.files import write_whole
 from ...common.queue.connection import Connection
@@ -165,7 +165,7 @@ def exported_run(named: str, step: int | None, out: Path, asking: Asking) -> tup
         if step is not None:
             raise ConfigError(f"--step {step}: {model} is no run's folder, which has checkpoints")
         return asking, named
-    theirs = parse((model / "config.toml").read_text(), str(model / "config.toml"))
+    theirs = config_in(model / "config.toml")
     exported = out / "model"
     if exported.exists():
         _refuse_another_export(exported, model, step, out)

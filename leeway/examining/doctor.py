@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from ...common import devices
-from ...common.config import Config, compose, parse
+from ...common.config import Config, compose, config_in, parse
 from ...common.errors import BrokerError, DataError, LeewayError, NoRunError
 from ...common.queue.connection import Connection
 from ...common.queue.desk import DeskQueue
@@ -111,7 +111,7 @@ def _of_run(asked: Asked, run: Place) -> Config:
     """The configuration of a run: from its folder, else from Redis."""
     path = run.folder / "config.toml"
     if path.is_file():
-        return parse(path.read_text(), str(path))
+        return config_in(path)
     if asked.redis_url is None:
         raise NoRunError(f"no run {run.run!r} under {run.runs_dir}/, and no --redis-url that might know it")
     with closing(DeskQueue(Connection(asked.redis_url, run.run, retry_s=0.0))) as queue:

@@ -4,12 +4,12 @@ ends of its files are read, so the work does not grow with the run."""
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ...common.locks import is_held
 from .left import newest_step, objects_backwards, steps_due, steps_made
 
-State = Literal["running", "finished", "stopped", "crashed"]
+State = Literal["running", "finished", "stopped", "crashed", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,8 @@ class Standing:
     run: str
     state: State
     """``running``: a process of this machine is at work in the folder. ``finished``: the ledger has its end.
-    ``stopped``: a checkpoint covers the last step, so a resume loses nothing. ``crashed``: no checkpoint covers it."""
+    ``stopped``: a checkpoint covers the last step, so a resume loses nothing. ``crashed``: no checkpoint covers it.
+    ``unreadable``: the system does not let us read its files."""
     step: int
     """Training steps made."""
     steps: int | None
@@ -34,16 +35,27 @@ class Standing:
 
 def standing(folder: Path) -> Standing:
     """How the run in ``folder`` stands."""
-    last = newest_step(folder)
-    return Standing(
-        run=folder.resolve().name,
-        state=state_of(folder),
-        step=steps_made(folder, last),
-        steps=steps_due(folder),
-        reward=last.get("reward/mean"),
-        at=float(last.get("at", folder.stat().st_mtime)),
-        bytes=_size(folder),
-    )
+    run, changed, size = folder.resolve().name, folder.stat().st_mtime, _size(folder)
+    try:
+        last = newest_step(folder)
+        reward, at = _number(last, "reward/mean"), _number(last, "at")
+        return Standing(
+            run=run,
+            state=state_of(folder),
+            step=steps_made(folder, last),
+            steps=steps_due(folder),
+            reward=reward,
+            at=changed if at is None else at,
+            bytes=size,
+        )
+    except OSError:
+        return Standing(run=run, state="unreadable", step=0, steps=None, reward=None, at=changed, bytes=size)
+
+
+def _number(line: dict[str, Any], name: str) -> float | None:
+    """A number of a line of ``metrics.jsonl``; None where the line has none of that name."""
+    value = line.get(name)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def state_of(folder: Path) -> State:

@@ -25,8 +25,9 @@ def read_lengths(path: Path, *, group_size: int, seed: int) -> np.ndarray:
         return calibrate.trained_lengths(path)[1]
     try:
         words = path.read_text().split()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); a length a line, or a ledger.jsonl") from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not a text file"
+        raise DataError(f"{path}: cannot be read ({why}); a length a line, or a ledger.jsonl") from error
     for number, word in enumerate(words, start=1):
         if not word.isdecimal() or int(word) < 1:
             raise DataError(f"{path}:{number}: {word!r} is not a length in tokens, a whole number of at least 1")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...common.config import Config, parse
+from ...common.config import Config, parse, text_in
 from ...common.errors import AuditError, ConfigError, DataError
 from ...common.json_text import line_of_ours
 from ...common.ledger import read_standing
@@ -207,7 +207,7 @@ def load(folder: Path) -> RunData:
     steps, missing = _steps(folder), list[str]()
     config_text, config = "", None
     try:
-        config_text = (folder / "config.toml").read_text(encoding="utf-8")
+        config_text = text_in(folder / "config.toml")
         config = parse(config_text, str(folder / "config.toml"))
     except OSError as error:
         missing.append(f"config.toml cannot be read ({error.strerror}).")

@@ -137,8 +137,8 @@ def passwords_of(path: Path, names: list[str]) -> dict[str, str]:
         known = {name: secrets.token_urlsafe(24) for name in names}
         address.keep("\n".join(f"{name} {password}" for name, password in known.items()), path)
         return known
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
     known = {}
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()

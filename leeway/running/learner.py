@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...common.config import Config, parse
+from ...common.config import Config, config_in, parse
 from ...common.errors import ConfigError
 from ...common.queue.connection import Connection
 from ...common.queue.desk import DeskQueue
@@ -68,6 +68,4 @@ def _stored(run: str, kept: Path, redis_url: str) -> Config:
         deadline = time.monotonic() + WAIT_S
         while not queue.has_run() and not kept.exists() and time.monotonic() < deadline:
             time.sleep(1.0)
-        return (
-            parse(queue.load_config()) if queue.has_run() or not kept.exists() else parse(kept.read_text(), str(kept))
-        )
+        return parse(queue.load_config()) if queue.has_run() or not kept.exists() else config_in(kept)

@@ -10,7 +10,7 @@ import typer
 
 from ...common import address
 from ...common.alarms import Teller
-from ...common.config import Config, compose, dump, parse
+from ...common.config import Config, compose, config_in, dump
 from ...common.diagnosis import diagnose, look
 from ...common.errors import BrokerError, ConfigError, DataError, RunExistsError
 from ...common.files import write_whole
@@ -166,7 +166,7 @@ def _stored(folder: Path, settings: list[str]) -> Config:
     if not path.exists():
         raise DataError(f"{path}: no such run; runs are under --runs-dir, and leeway pull brings one from its copies")
     refuse_other_format(folder)
-    return compose([str(path)], settings) if settings else parse(path.read_text(), str(path))
+    return compose([str(path)], settings) if settings else config_in(path)
 
 
 def watch(redis_url: str, run: str, roles: list[Role], folder: Path, config: Config) -> None:

@@ -20,7 +20,6 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,7 @@ import tomlkit
 import typer
 
 from ...common.children import leaving_with_parent
-from ...common.config import Config, compose, dump, parse
+from ...common.config import Config, compose, config_in, dump, text_in, toml_in
 from ...common.errors import ConfigError, DataError, RoleDiedError, RunExistsError
 from ...common.files import write_whole
 from ...common.fingerprint import data_paths, of_run_inputs
@@ -73,10 +72,8 @@ class Plan:
     @classmethod
     def read(cls, folder: Path) -> Plan:
         """The plan that ``folder`` was begun with."""
-        told = tomllib.loads((folder / "sweep.toml").read_text("utf-8"))
-        base = folder / "base.toml"
-        config = parse(base.read_text("utf-8"), str(base))
-        return cls(axes(told["grid"]), told["seeds"], config, told.get("inputs", {}))
+        told = toml_in(folder / "sweep.toml")
+        return cls(axes(told["grid"]), told["seeds"], config_in(folder / "base.toml"), told.get("inputs", {}))
 
 
 def sweep(
@@ -237,7 +234,7 @@ def report_of(folder: Path, plan: Plan) -> Path:
         raise DataError(f"{folder}: no point is finished yet, so there is nothing to report")
     missing = [point.name for point in every if point not in finished]
     found = sweepdata.read(folder.resolve().name, folder / "runs", plan.grid, finished, missing)
-    return write_report(found, folder, (folder / "base.toml").read_text("utf-8"))
+    return write_report(found, folder, text_in(folder / "base.toml"))
 
 
 # --- running ---------------------------------------------------------------------------------------------------------

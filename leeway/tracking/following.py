@@ -5,13 +5,13 @@ import signal
 import sys
 import threading
 import time
-import tomllib
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...common.config import Tracker as Name
+from ...common.config import toml_in
 from ...common.errors import RoleDiedError, RunExistsError
 from ...common.ledger import last
 from ...common.locks import only_writer
@@ -159,4 +159,4 @@ def _end(folder: Path) -> int | None:
 def config_of(folder: Path) -> dict[str, Any]:
     """The run's configuration by section; nothing where the folder does not have it."""
     path = folder / "config.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return toml_in(path) if path.exists() else {}

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ...common.errors import DataError
 from ...common.files import write_whole
 from ...common.json_text import line_of_ours
 from ...common.metrics import measured
@@ -85,8 +86,13 @@ News = Step | Turn | Samples
 
 
 def read_mark(path: Path) -> Mark:
-    """The mark in a file; that of a beginning where there is none."""
-    return Mark(**json.loads(path.read_text())) if path.exists() else Mark()
+    """The mark in a file; that of a beginning where there is none. ``DataError`` where the file holds none."""
+    try:
+        return Mark(**json.loads(path.read_bytes())) if path.exists() else Mark()
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}: it does not say how far the tracker has come; without it the run is sent from the beginning"
+        ) from error
 
 
 def write_mark(path: Path, mark: Mark) -> None:

@@ -6,7 +6,10 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from ...common.errors import DataError
 from .news import COLUMNS, Samples, Step, Turn
 from .tracker import About
 
@@ -28,7 +31,7 @@ class ToMlflow:
         self._words: dict[str, str] = {}
         if id:
             self.id = id
-            self._client.update_run(id, status="RUNNING")
+            self._take_up(about)
             return
         found = self._client.get_experiment_by_name(about.project)
         place = f"file://{runs_dir / 'mlflow-artifacts'}" if uri.startswith("sqlite:") else None
@@ -37,6 +40,18 @@ class ToMlflow:
         params = [Param(key, text[:VALUE]) for key, text in flat(about.config).items()]
         for first in range(0, len(params), PARAMS):
             self._client.log_batch(self.id, params=params[first : first + PARAMS])
+
+    def _take_up(self, about: About) -> None:
+        try:
+            self._client.update_run(self.id, status="RUNNING")
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+            kept = about.folder / "trackers" / "mlflow.json"
+            raise DataError(
+                f"MLflow at {self._uri} has no run {self.id}, which this one was sent to: name its server in "
+                f"MLFLOW_TRACKING_URI, or remove {kept}, and the run is sent from the beginning"
+            ) from error
 
     def step(self, step: Step, row: int) -> None:
         """All measurements under the step; a metric that is a word is a tag, where it has changed."""

@@ -14,7 +14,7 @@ from ...common.errors import ConfigError
 from .source import Source
 
 PORT = 8420
-ANYWHERE = ("0.0.0.0", "::", "")
+ANYWHERE = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +84,17 @@ def _is_loopback(host: str) -> bool:
 
 
 def listen_at(serving: Serving) -> socket.socket:
+    """A socket there. ``ConfigError`` where there can be none. An empty host is refused: it comes from a shell variable
+    that is not set, and would be every address of this machine."""
+    if not serving.host:
+        raise ConfigError("--host '': no address; 127.0.0.1 is for this machine alone, 0.0.0.0 for whoever reaches it")
     try:
+        serving.host.encode("idna")  # a socket is not closed where the name of its machine can be none
         family = socket.AF_INET6 if ":" in serving.host else socket.AF_INET
         return socket.create_server((serving.host, serving.port), family=family)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise ConfigError(
-            f"--host {serving.host} --port {serving.port}: cannot listen there ({error.strerror or error}); "
+            f"--host {serving.host} --port {serving.port}: cannot listen there "
+            f"({getattr(error, 'strerror', None) or error}); "
             "--port 0 takes a port that is free"
         ) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ...common.diagnosis import diagnose, look
-from ...common.errors import BrokerError, LeewayError, NoRunError
+from ...common.errors import BrokerError, DataError, LeewayError, NoRunError
 from ...common.json_text import line_of_ours
 from ...common.queue.connection import Connection, RedisError, why_lost
 from ...common.queue.desk import DeskQueue
@@ -60,20 +60,26 @@ class Source:
         self._queue: DeskQueue | None = None
 
     def read(self) -> Found:
-        """One look."""
-        status, letters = self._ask()
-        return Found(
-            status=status,
-            letters=letters,
-            steps=self._new_steps(),
-            events=self._new_events(),
-            samples=self._new_samples(),
-        )
+        """One look. Where a file cannot be read, that is what it finds, and all is read anew once it can."""
+        try:
+            status, letters = self._ask()
+            return Found(
+                status=status,
+                letters=letters,
+                steps=self._new_steps(),
+                events=self._new_events(),
+                samples=self._new_samples(),
+            )
+        except DataError as error:
+            status = unknown(self.folder.name, error)
+        except OSError as error:
+            status = unknown(self.folder.name, DataError(f"{error.filename}: {error.strerror}"))
+        self._leave_files()
+        return Found(status=status, letters=None, steps=News(True, []), events=News(True, []), samples=News(True, []))
 
     def close(self) -> None:
         """Give the files and the connection back."""
-        for file in (self._metrics, self._ledger, self._samples):
-            file.close()
+        self._leave_files()
         self._leave()
 
     def connected(self) -> DeskQueue:
@@ -107,6 +113,10 @@ class Source:
             except BrokerError as other:
                 error = other
         return unknown(self.folder.name, error)
+
+    def _leave_files(self) -> None:
+        for file in (self._metrics, self._ledger, self._samples):
+            file.close()
 
     def _leave(self) -> None:
         if self._queue is not None:

@@ -1,7 +1,7 @@
 """Configurations compose, and every mistake is named."""
 
 import pytest
-from leeway_rl.common.config import Config, compose, dump, parse, preset_names, section_of
+from leeway_rl.common.config import Config, compose, config_in, dump, parse, preset_names, section_of, toml_in
 from leeway_rl.common.config.stages import STAGED, Stage
 from leeway_rl.common.errors import ConfigError
 
@@ -49,6 +49,21 @@ def test_a_key_in_the_wrong_section_suggests_the_right_one():
         ("model.dtype=fp8", "model.dtype = 'fp8': .* 'float32' or 'bfloat16'"),
         ("train.steps=many", "train.steps = 'many'"),
         ("train.learning_rate=inf", "train.learning_rate = inf: .* finite"),
+        ("train.learning_rate=10", "train.learning_rate = 10: .* less than or equal to 1"),
+        ("train.betas=[0.9,1.0]", r"train.betas.1 = 1.0: .* less than 1"),
+        ("train.betas=[-1,0.9]", r"train.betas.0 = -1: .* greater than or equal to 0"),
+        ("train.group_size=65537", "train.group_size = 65537: .* less than or equal to 65536"),
+        ("train.groups_per_step=99999999999", "train.groups_per_step = 99999999999: .* less than or equal to"),
+        ("train.threads=99999", "train.threads = 99999: .* less than or equal to 4096"),
+        ("rollout.workers=99999", "rollout.workers = 99999: .* less than or equal to 65536"),
+        ("verifier.workers=99999", "verifier.workers = 99999: .* less than or equal to 65536"),
+        ("broker.metrics_host=''", "broker.metrics_host = '': .* at least 1 character"),
+        ("broker.retry_s=1e12", r"broker.retry_s = .* less than or equal to 1000000"),
+        ("broker.generation_s=1e12", r"broker.generation_s = .* less than or equal to 1000000"),
+        ("verifier.timeout_s=1e12", r"verifier.timeout_s = .* less than or equal to 86400"),
+        ("verifier.memory_bytes=99999999999999999999999", "verifier.memory_bytes = .* less than or equal to"),
+        ("verifier.jobs=99999999", "verifier.jobs = 99999999: .* less than or equal to 65536"),
+        ("flow.temperature=0.005", "flow.temperature = 0.005: .* greater than or equal to 0.01"),
         ("flow.ess_price=nan", "flow.ess_price = nan: "),
         ("nonsense", "write section.key=value"),
         ("weights.transport=file", "needs weights.folder"),
@@ -184,3 +199,18 @@ def test_a_required_key_is_asked_for(tmp_path):
 def test_a_guard_and_an_injected_lag_are_refused_together():
     with pytest.raises(ConfigError, match=r"least_ess = 0\.5 with flow\.inject_lag = 1: the guard would turn"):
         compose(["tiny"], ["flow.inject_lag=1", "flow.least_ess=0.5"])
+
+
+LATIN = "# Entropie, é\n[train]\nsteps = 3\n".encode("latin-1")
+
+
+def test_a_preset_that_is_not_utf_8_is_named_with_its_line_and_a_mark_before_it_is_none_of_it(tmp_path):
+    preset = tmp_path / "p.toml"
+    preset.write_bytes(b"\n" + LATIN)
+    with pytest.raises(ConfigError, match=r"p\.toml:2: not UTF-8 \(the byte 0xe9\), .* save the file as UTF-8"):
+        compose(["tiny", str(preset)], [])
+    with pytest.raises(ConfigError, match=r"p\.toml:2: not UTF-8"):
+        config_in(preset)
+    preset.write_bytes(LATIN.decode("latin-1").encode("utf-8-sig"))
+    assert compose(["tiny", str(preset)], []).train.steps == 3
+    assert toml_in(preset) == {"train": {"steps": 3}}

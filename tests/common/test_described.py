@@ -66,7 +66,11 @@ def test_a_key_is_told_in_plain_words_with_its_bounds_and_choices(name):
 def test_the_words():
     assert KEYS["flow.least_ess"].kind == "a number of at least 0 and less than 1"
     assert KEYS["flow.pipeline_depth"].kind == 'a whole number of at least 1 and at most 2147483647 or "auto"'
-    assert KEYS["train.betas"].describe().startswith("train.betas: a list of 2 numbers; [0.9, 0.999] by default\n")
+    assert (
+        KEYS["train.betas"]
+        .describe()
+        .startswith("train.betas: a list of 2 numbers of at least 0 and less than 1; [0.9, 0.999] by default\n")
+    )
     assert KEYS["data.examples"].kind == "a list of lists of 2 texts"
     assert KEYS["data.columns"].kind.startswith('a table whose keys are "id", "prompt", ')
     assert KEYS["train.minibatch_groups"].describe().splitlines()[0] == (

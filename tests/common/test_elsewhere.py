@@ -4,8 +4,9 @@ import pytest
 from leeway_rl.common.config import compose
 from leeway_rl.common.elsewhere import address
 from leeway_rl.common.elsewhere.address import masked, scheme_of, why_missing, why_not
-from leeway_rl.common.elsewhere.place import Place
+from leeway_rl.common.elsewhere.place import OutOfReach, Place
 from leeway_rl.common.errors import ConfigError
+from leeway_rl.leeway.running.server import free_port
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,9 @@ def test_a_package_that_is_missing_is_named_with_what_installs_it(monkeypatch):
 
 def test_a_path_is_a_file():
     assert [scheme_of(each) for each in ("/data", "S3://b", "gs://b")] == ["file", "s3", "gs"]
+
+
+def test_a_place_that_is_looked_for_when_it_is_opened_and_is_not_there_is_named():
+    address = f"ftp://127.0.0.1:{free_port()}/x"
+    with pytest.raises(OutOfReach, match=f"{address}: cannot be opened: ConnectionRefusedError"):
+        Place(address, tries=1)

@@ -34,6 +34,7 @@ from leeway_rl.common.weights import (
     shards,
     stamp_of,
 )
+from leeway_rl.common.weights.transport import FileStore
 
 INFOS = (
     TensorInfo(name="embed.weight", dtype="bfloat16", shape=(300, 32)),
@@ -830,3 +831,9 @@ def test_flatten_refuses_what_cannot_be_published():
 def test_weights_needs_no_torch():
     code = "import leeway_rl.common.weights, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("place", ["/proc/leeway", "/dev/null"])
+def test_a_folder_that_cannot_be_made_is_named_with_its_key(place):
+    with pytest.raises(ConfigError, match=f"weights.folder = '{place}' cannot be made"):
+        FileStore(Path(place), 1).sweep(1, set())

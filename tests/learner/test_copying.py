@@ -5,10 +5,11 @@ import json
 import shutil
 
 import pytest
+from leeway_rl.common.config import compose, dump
 from leeway_rl.common.elsewhere.copies import LIST, PULLED, copies_at
 from leeway_rl.common.elsewhere.place import OutOfReach, Place
-from leeway_rl.common.errors import DataError
-from leeway_rl.learner.copying import copy
+from leeway_rl.common.errors import AuditError, DataError
+from leeway_rl.learner.copying import copy, order_of
 from leeway_rl.leeway.running.elsewhere import pull
 from s3fs import S3FileSystem
 
@@ -169,3 +170,15 @@ def test_a_bucket_that_is_not_there_is_named_and_not_made(run, s3):
     import boto3
 
     assert [each["Name"] for each in boto3.client("s3").list_buckets()["Buckets"]] == ["checkpoints"]
+
+
+@pytest.mark.parametrize(("text", "error"), [(b"", DataError), (b"\xff\xfe\n", AuditError), (b"[]\n", AuditError)])
+def test_a_run_whose_ledger_is_damaged_is_not_copied_and_says_so(text, error, place, run):
+    (run.folder / "config.toml").write_text(dump(compose(["tiny"], [])))
+    checkpoint = run.folder / "checkpoints/step-000006"
+    (checkpoint / "state.json").write_text('{"incarnation": 1}')
+    (checkpoint / "complete.json").write_text('{"files": {}}')
+    assert order_of(run.folder, str(place)).ledger_line == run.line_of(6)
+    (run.folder / "ledger.jsonl").write_bytes(text)
+    with pytest.raises(error, match=r"ledger\.jsonl"):
+        order_of(run.folder, str(place))

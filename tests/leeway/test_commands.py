@@ -1,5 +1,6 @@
 """What the commands share: options that come from one definition."""
 
+import json
 import os
 import subprocess
 import sys
@@ -83,3 +84,29 @@ def test_the_shell_completes_commands_and_options_once_it_is_installed(tmp_path)
     assert "leeway.sh" in (tmp_path / ".bashrc").read_text()
     assert run("bash", "-c", COMPLETE.format(words="dead-", at=1)) == ["dead-letters"]
     assert sorted(run("bash", "-c", COMPLETE.format(words="up --re", at=2))) == ["--redis-url", "--resume"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("samples here", "leeway: runs/here/samples.jsonl: Is a directory"),
+        ("report here", "leeway: runs/here/report.png: Is a directory"),
+        (f"audit {'x' * 300}", f"leeway: runs/{'x' * 300}/config.toml: File name too long"),
+    ],
+)
+def test_a_path_that_the_system_refuses_is_named_in_one_line(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs/here"
+    (folder / "samples.jsonl").mkdir(parents=True)
+    (folder / "report.png").mkdir()
+    (folder / "config.toml").touch()
+    line = {"step": 0, "reward/mean": 0.5, "batch/groups": 1, "batch/tokens": 9, "time/step_s": 1.0}
+    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert leeway(*words.split()) == (3, "", f"{said}\n")
+
+
+@pytest.mark.parametrize("words", ["--timeout-s inf", "--timeout-s 1e308", "--timeout-s nan", "--jobs 999999999999"])
+def test_a_number_that_no_grading_can_have_is_refused_as_an_option(words, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"response": "1", "answer": "1"}\n')
+    code, _, said = leeway("verify", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "out"), *words.split())
+    assert (code, words.split()[0] in said, "Traceback" in said) == (2, True, False), said

@@ -152,3 +152,20 @@ def test_a_noted_address_that_may_not_be_read_is_named(home):
     (home / "runs/second/redis-url").mkdir()
     with pytest.raises(BrokerError, match="--redis-url '@runs/second/redis-url': Is a directory"):
         find_live("second", None, RUNS)
+
+
+def test_a_folder_of_somebody_else_among_the_runs_hides_none_of_ours(home, monkeypatch):
+    (home / "runs/theirs").mkdir()
+    exists = Path.exists
+
+    def asked(path):
+        if "theirs" in path.parts:  # root is refused nothing
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", asked)
+    assert find(None, RUNS).run == "second"
+    with pytest.raises(DataError, match="did you mean 'first-run'"):
+        find("first-ran", RUNS)
+    with pytest.raises(PermissionError, match="theirs"):  # of the one that is named it is said why it cannot be used
+        find("theirs", RUNS)

@@ -62,7 +62,6 @@ def test_json_says_the_same_and_more():
         ("--pipeline-depth 3", "3 is below train.groups_per_step = 4"),
         ("--pipeline-depth deep", "auto, or a number of groups"),
         ("--rejected 1", "at least 0 and below 1"),
-        ("--alone 0", "above 0"),
         ("--fit 32:375", "expected at least two times"),
         ("--fit 32=375,64=270", "32:375,64:270"),
         ("--gpus 3 --gpus-per-replica 2", "a replica of 2"),
@@ -71,6 +70,21 @@ def test_json_says_the_same_and_more():
 def test_what_cannot_be_is_named(words, complaint):
     with pytest.raises(ConfigError, match=complaint):
         plan(f"{SMALL} {words}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("--alone 0", "--alone 1e-320", "--alone nan", "--turnaround-s inf", "--pause-s inf", "--verify-s 1e308"),
+        *("--train-s inf", "--publish-s 1e308", "--length-sigma 1e308", "--concurrency 99999999999999999999999"),
+        *("--graders 99999999999999999999999", "--group-size 99999999999999999999999", "--replicas 999999999999"),
+        *("--steps 99999999999999999999999", "--groups-per-step 99999999999999999999999", "--gpu-gb inf"),
+    ],
+)
+def test_a_number_that_no_simulation_can_hold_is_refused_as_an_option(words):
+    refused = CliRunner().invoke(app, ["plan", *words.split()])
+    assert (refused.exit_code, words.split()[0] in refused.output) == (2, True), refused.output
+    assert isinstance(refused.exception, SystemExit)
 
 
 def test_lengths_are_read_from_a_file_of_numbers_or_from_a_ledger(tmp_path):

@@ -133,6 +133,23 @@ def test_the_list_is_a_line_a_run_and_json_for_machines(tmp_path):
     assert by_word == CliRunner().invoke(app, ["runs", "--runs-dir", str(tmp_path / "runs"), "--json"]).output
 
 
+def test_a_run_that_cannot_be_read_is_a_line_of_the_list_and_hides_no_other(tmp_path):
+    run(tmp_path / "runs/whole", "step", "checkpoint")
+    run(tmp_path / "runs/shut", "step", "checkpoint")
+    (tmp_path / "runs/shut/metrics.jsonl").unlink()
+    (tmp_path / "runs/shut/metrics.jsonl").mkdir()
+    foreign = run(tmp_path / "runs/foreign", "step", "checkpoint")
+    (foreign / "metrics.jsonl").write_text('{"step": 0, "version": 1, "reward/mean": "high", "at": "noon"}\n')
+    found = {each["run"]: each for each in json.loads(listed(tmp_path / "runs", as_json=True))}
+    assert {name: each["state"] for name, each in found.items()} == {
+        "whole": "stopped",
+        "shut": "unreadable",
+        "foreign": "stopped",
+    }
+    assert found["foreign"]["reward"] is None
+    assert len(listed(tmp_path / "runs", as_json=False).splitlines()) == 4
+
+
 def test_the_audit_first_says_how_a_run_stands_that_has_not_ended(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(tmp_path / "runs/here", "step", "checkpoint")

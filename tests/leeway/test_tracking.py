@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from leeway_rl.common.config import compose
-from leeway_rl.common.errors import ConfigError, RunExistsError
+from leeway_rl.common.errors import ConfigError, DataError, RunExistsError
 from leeway_rl.common.files import write_whole
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.common.locks import only_writer
@@ -24,7 +24,8 @@ from leeway_rl.leeway.running import dry_run, trackers, up
 from leeway_rl.leeway.tracking import following
 from leeway_rl.leeway.tracking.charts import OTHERS, charted
 from leeway_rl.leeway.tracking.news import COLUMNS, Folder, Mark, Samples, Step, Turn, samples_of, step_of, turn_of
-from leeway_rl.leeway.tracking.to_mlflow import flat
+from leeway_rl.leeway.tracking.to_mlflow import ToMlflow, flat
+from leeway_rl.leeway.tracking.tracker import About
 
 from tests.documented_metrics import DOCS
 from tests.leeway.test_samples import response, sample
@@ -253,3 +254,21 @@ def test_turns_name_who_turned():
     line = {"event": "control", "name": "target_entropy", "previous": 0.2, "value": 0.3, "version": 7, "by": "guard"}
     assert turn_of(line) == Turn(7, "target_entropy", "target 0.3", "target_entropy: 0.2 → 0.3, by the guard")
     assert turn_of({"event": "started", "incarnation": 1, "version": 0}) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"steps": 3}', "\x00"])
+def test_a_mark_that_is_damaged_is_named_with_what_to_do(text, run, kept):
+    mark = run[0] / "trackers/mlflow.json"
+    mark.parent.mkdir()
+    mark.write_text(text)
+    with pytest.raises(DataError, match=r"mlflow\.json: .* sent from the beginning"):
+        following.follow("mlflow", run[0], "p", wait=False)
+    assert kept.sent == []
+
+
+@pytest.mark.filterwarnings("ignore")  # MLflow's, of its own dependencies
+def test_a_run_that_mlflow_no_longer_has_is_named_with_what_to_do(run, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    about = About(folder=run[0], project="p", config={})
+    with pytest.raises(DataError, match=r"has no run 0123456789abcdef.* or remove .*trackers/mlflow\.json"):
+        ToMlflow(about, "0123456789abcdef0123456789abcdef")

@@ -19,6 +19,7 @@ import uvicorn
 from leeway_rl.common.activity import Activity
 from leeway_rl.common.config import compose, dump
 from leeway_rl.common.diagnosis import diagnose
+from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.ledger import Ledger
 from leeway_rl.common.samples import FILE, PROMPT, Sample, SampledResponse, Segment, line_of
 from leeway_rl.common.tail import Growing
@@ -363,6 +364,25 @@ def asked(watching, method, path, host="127.0.0.1", **options):
     return asyncio.run(ask())
 
 
+@pytest.mark.parametrize("name", ["ledger.jsonl", "metrics.jsonl", FILE])
+def test_a_file_that_cannot_be_read_is_told_on_the_page_until_it_can(name, tmp_path):
+    (tmp_path / name).mkdir()
+    if name == FILE:
+        (tmp_path / "metrics.jsonl").write_text('{"step": 0, "reward/mean": 0.5}\n')
+    with closing(Source("redis://127.0.0.1:9/0", tmp_path, local=True)) as source:
+        status = source.read().status
+        assert (status["situation"], status["stalled"]) == ("no_run", False)
+        assert status["sentence"].startswith(f"{tmp_path / name}: ")
+        assert "Is a directory" in status["sentence"]
+        board = Board()
+        board.take(source.read())
+        assert "Is a directory" in events_of(board.since(Mark())[0])["status"]["sentence"]
+        (tmp_path / name).rmdir()
+        after = source.read()
+        assert "Is a directory" not in after.status["sentence"]
+        assert len(after.steps.items) == (name == FILE)  # nothing that came meanwhile is lost
+
+
 def test_the_page_asks_nothing_of_any_other_host_and_answers_to_its_own_names_alone(tmp_path):
     watching = Watching(Source("redis://127.0.0.1:1/0", tmp_path, local=True))
     names = re.findall(r'"(/page/[^"]+)"', asked(watching, "GET", "/").text)
@@ -525,8 +545,6 @@ def test_watch_serves_a_finished_run_until_it_is_stopped(tmp_path, command):
 
 
 def test_an_address_that_cannot_be_had_and_a_missing_extra_are_named(tmp_path, monkeypatch, capsys):
-    from leeway_rl.common.errors import ConfigError
-
     with closing(serve.listen_at(serve.Serving(host="127.0.0.1", port=0, allow_control=False))) as taken:
         port = taken.getsockname()[1]
         serving = serve.Serving(host="127.0.0.1", port=port, allow_control=False)
@@ -549,6 +567,12 @@ def test_an_address_that_cannot_be_had_and_a_missing_extra_are_named(tmp_path, m
 )
 def test_on_the_loopback_the_page_answers_to_its_own_names(host, names):
     assert serve.names(host) == names
+
+
+@pytest.mark.parametrize(("host", "words"), [("", "--host '': no address"), ("é" * 80, "cannot listen there")])
+def test_a_host_that_is_none_is_refused_and_an_empty_one_is_not_every_address(host, words):
+    with pytest.raises(ConfigError, match=words):
+        serve.listen_at(serve.Serving(host=host, port=0, allow_control=False))
 
 
 def test_the_token_stands_in_the_part_of_the_address_that_no_browser_sends():
