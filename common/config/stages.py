@@ -35,7 +35,7 @@ class Stage(Section):
     """T from here on."""
     temperature: float | None = Field(default=None, ge=LEAST_TEMPERATURE)
     """τ from here on."""
-    learning_rate: float | None = Field(default=None, gt=0, le=1)
+    learning_rate: float | None = Field(default=None, gt=0)
     """``train.learning_rate`` from here on."""
     clip_low: float | None = Field(default=None, ge=0, le=1)
     """ε_low from here on."""

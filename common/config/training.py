@@ -35,7 +35,7 @@ class Train(Section):
     """G of the report: responses to each prompt."""
     max_response_tokens: int = Field(ge=1)
     """T: longest response in tokens. One that reaches it without an end token is truncated and gets reward 0."""
-    learning_rate: float = Field(default=1e-6, gt=0, le=1)
+    learning_rate: float = Field(default=1e-6, gt=0)
     """AdamW's learning rate (report: 1e-6), which the schedule multiplies. A live control: ``leeway set
     learning-rate``."""
     warmup_steps: int = Field(default=0, ge=0)

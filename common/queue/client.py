@@ -20,7 +20,7 @@ import redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import parse_cluster_slots
 from redis.connection import Connection as PlainConnection
-from redis.connection import DefaultParser, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.crc import key_slot
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -278,16 +278,12 @@ class _Link:
             return answer
         except errors.ResponseError as error:
             code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
+            if code == "MISCONF":  # which redis-py does not tell from a user's mistake, as it does want of memory
+                raise DiskRefusalError(str(error).removeprefix(code).strip(), status_code=code) from error
             if code not in self._wrong:
                 raise
             self.disconnect()  # type: ignore[attr-defined]
             raise errors.ConnectionError(f"{code} {str(error).removeprefix(code).strip()}") from error
-
-
-class _Parser(DefaultParser):  # type: ignore[misc, valid-type]  # it is a variable: hiredis' or their own
-    """Tells a full disk by an error of its own, as redis-py tells want of memory."""
-
-    EXCEPTION_CLASSES = DefaultParser.EXCEPTION_CLASSES | {"MISCONF": DiskRefusalError}
 
 
 class _PlainLink(_Link, PlainConnection):
@@ -320,5 +316,4 @@ def pool_of(
         url if address.kind is Kind.SERVER else address.at(*address.nodes[0])
     )
     known["connection_class"] = _LINKS[address.scheme]
-    known["parser_class"] = _Parser
     return redis.ConnectionPool(**options | known, finder=finder, opened=opened, lasting=lasting)

@@ -1,7 +1,6 @@
 """A process's connection to the Redis of one run: whether it can be reached, its clock, and what its errors mean."""
 
 import logging
-import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +23,7 @@ RedisError = redis.exceptions.RedisError
 
 RETRY_S = 60.0  # how long a Redis that has vanished is asked again, before the run's broker.retry_s is known
 MOST_CONNECTIONS = 10_000  # of a process: every thread that waits for work holds one; redis-py would stop at 100
-_OF_PIPELINE = re.compile(r"Command # \d+ \(.*?\) of pipeline caused error: ", re.DOTALL)
+_OF_PIPELINE = ") of pipeline caused error: "
 _READABLE = {"MISCONF", "NOREPLICAS"}  # refusals, for a full disk or so, that keep nobody from reading and may pass
 REFUSED_S = 5.0  # how long a refused write is told of; while it is tried again it is refused more often than that
 
@@ -204,4 +203,4 @@ def refused_or_lost(error: RedisError) -> str:
 def why_lost(error: RedisError) -> str:
     """The same in a sentence, with the error's own words. redis-py quotes the command of a pipeline, payload and all:
     that is left out."""
-    return f"Redis {refused_or_lost(error)}: {_OF_PIPELINE.sub('', str(error))}"
+    return f"Redis {refused_or_lost(error)}: {str(error).rpartition(_OF_PIPELINE)[2]}"

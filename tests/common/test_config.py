@@ -49,7 +49,6 @@ def test_a_key_in_the_wrong_section_suggests_the_right_one():
         ("model.dtype=fp8", "model.dtype = 'fp8': .* 'float32' or 'bfloat16'"),
         ("train.steps=many", "train.steps = 'many'"),
         ("train.learning_rate=inf", "train.learning_rate = inf: .* finite"),
-        ("train.learning_rate=10", "train.learning_rate = 10: .* less than or equal to 1"),
         ("train.betas=[0.9,1.0]", r"train.betas.1 = 1.0: .* less than 1"),
         ("train.betas=[-1,0.9]", r"train.betas.0 = -1: .* greater than or equal to 0"),
         ("train.group_size=65537", "train.group_size = 65537: .* less than or equal to 65536"),
