@@ -39,7 +39,7 @@ def test_its_tests_pass_inside_a_project_with_settings_of_its_own(tmp_path, temp
 
 def test_a_reward_that_hangs_ends_its_test_and_the_line_is_told(tmp_path):
     make_task(tmp_path / "my-task")
-    (tmp_path / "my-task" / "reward.py").write_text("def digits(response, row):\n    while True:\n        pass\n")
+    (tmp_path / "my-task" / "reward.py").write_text("def digits(response, row):\n    while True: pass\n")  # on one line
     command = [sys.executable, "-m", "pytest", "my-task", "-o", "faulthandler_timeout=10"]  # that of the folder is 30
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250)
     assert done.returncode != 0

@@ -90,7 +90,8 @@ def test_many_mixed_jobs_leave_nothing() -> None:
     found = json.loads(said_by(PROOFS / "code_leaks.py", "--jobs 200"))
     assert found["errors"] == 0
     assert found["left"] == dict.fromkeys(found["left"], 0)
-    assert found["resident_mib"][-1] < found["resident_mib"][5] * 1.2
+    early, late = (found["resident_mib"][at] for at in (slice(5, 10), slice(-5, None)))
+    assert min(late) < min(early) * 1.2, "a seat that is being replaced is there twice, for a moment"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="another user can only be taken by root")
