@@ -6,6 +6,10 @@ MOST_COUNTED = 2**31 - 1
 """Most versions of staleness, and most live groups: more than any run has, and the most that a message can hold."""
 LONGEST_S = 10**6
 """Longest wait that a key may ask for, in seconds: eleven days. The system's clocks refuse far longer ones."""
+LONGEST_CALL_S = 86_400
+"""Longest that one call of a user's code, or grading one response, may take, in seconds: a day."""
+MOST_BYTES = 1 << 62
+"""Most memory that a process may be given: the system counts no more."""
 MOST_PROCESSES = 65_536
 """Most processes of a kind, and most GPUs of a node: a layout names each."""
 MOST_THREADS = 4096

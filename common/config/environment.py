@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ..errors import ConfigError
+from ..limits import LONGEST_CALL_S, MOST_BYTES
 from .section import Section
 from .user_code import refuse_plain_secrets
 
@@ -22,10 +23,10 @@ class Environment(Section):
     processes of environments look up: so secrets are written."""
     max_turns: int = Field(default=8, ge=1)
     """Most turns that the policy takes in one response. One that reaches it is truncated."""
-    turn_s: float = Field(default=10.0, gt=0, le=86400)
+    turn_s: float = Field(default=10.0, gt=0, le=LONGEST_CALL_S)
     """Wall seconds that one `reset` or `step` may take. After that the process is killed, and the group is generated
     again."""
-    memory_bytes: int = Field(default=4 << 30, ge=1 << 26, le=1 << 62)
+    memory_bytes: int = Field(default=4 << 30, ge=1 << 26, le=MOST_BYTES)
     """Address space of each process that runs environments, in bytes. What an environment cannot get there is an
     error."""
     role: Literal["tool", "user"] = "tool"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from ..errors import ConfigError
+from ..limits import LONGEST_CALL_S
 from ..rewards import ENVIRONMENT, JUDGES
 from .section import Section
 from .user_code import refuse_plain_secrets
@@ -33,7 +34,7 @@ class Reward(Section):
     truncated: Literal["zero", "score"] | None = None
     """What a truncated response gets: a value of 0, or what the function says. By default 0, but for functions that are
     marked otherwise."""
-    timeout_s: float = Field(default=10.0, gt=0, le=86400)
+    timeout_s: float = Field(default=10.0, gt=0, le=LONGEST_CALL_S)
     """Wall seconds that one call may take. After that its process is killed, and it is an error."""
 
     @property

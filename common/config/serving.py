@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..errors import ConfigError
-from ..limits import LONGEST_S, MOST_PROCESSES, MOST_RESPONSES, MOST_THREADS
+from ..limits import LONGEST_CALL_S, LONGEST_S, MOST_BYTES, MOST_PROCESSES, MOST_RESPONSES, MOST_THREADS
 from ..wording import byte_size
 from .section import Section, expand
 
@@ -100,28 +100,28 @@ class Verifier(Section):
     """Workers that ``leeway up`` starts on this machine."""
     jobs: int = Field(default=1, ge=1, le=MOST_PROCESSES)
     """Grading processes of each worker."""
-    timeout_s: float = Field(default=10.0, gt=0, le=86400)
+    timeout_s: float = Field(default=10.0, gt=0, le=LONGEST_CALL_S)
     """Wall seconds that grading one mathematical response may take."""
     solved_at: float = 1.0
     """A response with at least this reward is solved: for the online filter, pass@k and avg@n."""
     on_timeout: Literal["zero", "refund"] = "zero"
     """What becomes of a response that cannot be graded in time: reward 0, or its group is refunded as ``poison``."""
-    code_timeout_s: float = Field(default=6.0, gt=0, le=86400)
+    code_timeout_s: float = Field(default=6.0, gt=0, le=LONGEST_CALL_S)
     """Wall seconds that a solution may take for one test, unless the problem says otherwise (LiveCodeBench: 6)."""
-    code_total_s: float = Field(default=120.0, gt=0, le=86400)
+    code_total_s: float = Field(default=120.0, gt=0, le=LONGEST_CALL_S)
     """Wall seconds that a solution may take for all its tests together."""
     math: Literal["rules", "report"] = "rules"
     """How mathematics is judged. ``rules``: by exact rules, then Math-Verify (docs/reference/math-rules.md).
     ``report``: by Math-Verify alone, as in the four steps of report 7.1."""
     combine: Literal["sum", "product"] = "sum"
     """How several `[[rewards]]` make one: the sum, or the product, of each one's value times its weight."""
-    rewards_memory_bytes: int = Field(default=4 << 30, ge=1 << 26, le=1 << 62)
+    rewards_memory_bytes: int = Field(default=4 << 30, ge=1 << 26, le=MOST_BYTES)
     """Address space of each process that runs reward functions, in bytes. What a function cannot get there is an
     error."""
     rewards_digest: str | None = None
     """Digest of the code of the run's own rewards, and of all modules of the user's that it imports. `leeway up` and
     `leeway create` fill it in; a verifier whose own code is different refuses to start. `any`: it does not look."""
-    memory_bytes: int = Field(default=50_000_000_000, ge=1 << 26, le=1 << 62)
+    memory_bytes: int = Field(default=50_000_000_000, ge=1 << 26, le=MOST_BYTES)
     """Memory that a solution's processes may use together, in bytes (report 7: 50 GB), unless the problem says
     otherwise. It is never more than half of the machine's."""
     allow_unsandboxed: bool = False

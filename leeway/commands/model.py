@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ...common.limits import MOST_RESPONSES
+from ...common.limits import LONGEST_CALL_S, MOST_RESPONSES
 from . import evaluate
 from .become import go_on_as, words_of
 from .options import AnyRun, path_argument, path_option, spread
@@ -24,7 +24,7 @@ def verify(
         typer.Option("--jobs", min=1, max=4096, help="Grading processes; as many as there are cores by default."),
     ] = None,
     timeout_s: Annotated[
-        float, typer.Option("--timeout-s", min=0.1, max=86400, help="Seconds one row may be graded for.")
+        float, typer.Option("--timeout-s", min=0.1, max=LONGEST_CALL_S, help="Seconds one row may be graded for.")
     ] = 10.0,
     mathematics: Annotated[
         str,
