@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from .address_options import OptionError, check, refuse_unusable_files
-from .errors import BrokerError
+from .errors import BrokerError, why_unread
 from .files import path_of
 
 VARIABLE = "LEEWAY_REDIS_URL"
@@ -193,7 +193,7 @@ def _first_word(text: str) -> str:
     try:
         lines = path.read_text().split()
     except (OSError, UnicodeDecodeError) as error:
-        raise BrokerError(f"--redis-url {text!r}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
+        raise BrokerError(f"--redis-url {text!r}: {why_unread(error)}") from error
     if not lines:
         raise BrokerError(f"--redis-url {text!r}: the file is empty")
     return lines[0]

@@ -8,12 +8,11 @@ import errno
 import sys
 from collections.abc import Callable
 
-_REFUSED = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
-    *(errno.ENOSPC, errno.EDQUOT),
-)
-"""What the system says of a path that somebody named and that cannot be used. A file that is missing is not among
-these: whoever needs one that a user names looks for it, so it is a defect of ours."""
+from .appending import is_out_of_room
+
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""What the system says of a path that somebody named and that cannot be used, beside that its disk is full. A file that
+is missing is not among these: whoever needs one that a user names looks for it, so it is a defect of ours."""
 
 
 class LeewayError(Exception):
@@ -100,6 +99,17 @@ class WeightsError(LeewayError):
     """A published version that cannot be read back whole (checksum, missing base, missing shard)."""
 
 
+def of_the_system(error: OSError) -> DataError:
+    """What the system says of a file or a folder, with its path."""
+    path = error.filename if error.filename2 is None else error.filename2  # of a move: where to
+    return DataError(error.strerror if path is None else f"{path}: {error.strerror}")
+
+
+def why_unread(error: OSError | UnicodeDecodeError) -> str:
+    """Why a text file could not be read."""
+    return (error.strerror if isinstance(error, OSError) else None) or "not a text file"
+
+
 def told(command: str, work: Callable[[], int | None]) -> int:
     """Run ``work`` and return its exit code. A ``LeewayError`` has a code of its own and is told in one line on
     standard error, after the name of the ``command`` if there is one. So is a file or a folder that the system does
@@ -109,9 +119,8 @@ def told(command: str, work: Callable[[], int | None]) -> int:
     except LeewayError as error:
         told: LeewayError = error
     except OSError as error:
-        if error.errno not in _REFUSED:
+        if error.errno not in _REFUSED and not is_out_of_room(error):
             raise
-        path = error.filename if error.filename2 is None else error.filename2  # of a move: where to
-        told = DataError(error.strerror if path is None else f"{path}: {error.strerror}")
+        told = of_the_system(error)
     print(f"{command}: {told}" if command else told, file=sys.stderr)
     return told.exit_code

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..common.config import Verifier
-from ..common.errors import ConfigError, DataError, told
+from ..common.errors import ConfigError, DataError, of_the_system, told
 from ..common.files import path_of
 from ..common.fingerprint import fingerprint, judged_by
 from ..common.ground_truth import CODE, MATH, SOLUTION, ground_truth_of
@@ -204,7 +204,7 @@ def verify(source: Path, out: Path, jobs: int, settings: Verifier, *, anew: bool
         console.print(f"stopped after {counted(kinds.total(), 'row')}; run the same command again to go on")
         return STOPPED
     except OSError as error:
-        raise DataError(f"{error.filename}: {error.strerror}") from error
+        raise of_the_system(error) from error
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
     console.print(
         f"{counted(kinds.total(), 'verdict')} in {out}: {counts or 'none'}; "

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...common.errors import DataError
+from ...common.errors import DataError, why_unread
 from . import calibrate
 
 POOL_GROUPS = 20_000
@@ -26,8 +26,7 @@ def read_lengths(path: Path, *, group_size: int, seed: int) -> np.ndarray:
     try:
         words = path.read_text().split()
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not a text file"
-        raise DataError(f"{path}: cannot be read ({why}); a length a line, or a ledger.jsonl") from error
+        raise DataError(f"{path}: cannot be read ({why_unread(error)}); a length a line, or a ledger.jsonl") from error
     for number, word in enumerate(words, start=1):
         if not word.isdecimal() or int(word) < 1:
             raise DataError(f"{path}:{number}: {word!r} is not a length in tokens, a whole number of at least 1")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...common import address
-from ...common.errors import ConfigError, DataError
+from ...common.errors import ConfigError, DataError, why_unread
 from ...common.keys import Keys
 
 USERS = ("rollout", "verifier", "learner", "desk")
@@ -138,7 +138,7 @@ def passwords_of(path: Path, names: list[str]) -> dict[str, str]:
         address.keep("\n".join(f"{name} {password}" for name, password in known.items()), path)
         return known
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
+        raise DataError(f"{path}: {why_unread(error)}") from error
     known = {}
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()

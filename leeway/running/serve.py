@@ -17,7 +17,7 @@ from urllib.parse import quote
 import typer
 
 from ...common import address
-from ...common.errors import BrokerError, ConfigError, DataError
+from ...common.errors import BrokerError, ConfigError, DataError, why_unread
 from ...common.locks import only_writer
 from .acl import USERS, acl, passwords_of, user_name
 from .server import EmbeddedServer, server_binary, why_not_bound
@@ -165,7 +165,7 @@ def _password(path: Path) -> str:
     try:
         words = path.read_text().split()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--password-file {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
+        raise DataError(f"--password-file {path}: {why_unread(error)}") from error
     if len(words) != 1:
         raise DataError(f"--password-file {path}: expected one password without spaces; found {len(words)} words")
     if os.stat(path).st_mode & 0o077:

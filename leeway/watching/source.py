@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ...common.diagnosis import diagnose, look
-from ...common.errors import BrokerError, DataError, LeewayError, NoRunError
+from ...common.errors import BrokerError, DataError, LeewayError, NoRunError, of_the_system
 from ...common.json_text import line_of_ours
 from ...common.queue.connection import Connection, RedisError, why_lost
 from ...common.queue.desk import DeskQueue
@@ -73,7 +73,7 @@ class Source:
         except DataError as error:
             status = unknown(self.folder.name, error)
         except OSError as error:
-            status = unknown(self.folder.name, DataError(f"{error.filename}: {error.strerror}"))
+            status = unknown(self.folder.name, of_the_system(error))
         self._leave_files()
         return Found(status=status, letters=None, steps=News(True, []), events=News(True, []), samples=News(True, []))
 
