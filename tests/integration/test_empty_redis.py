@@ -24,6 +24,8 @@ def test_redis_comes_back_empty_and_training_goes_on(tmp_path, wait_until):
         "--set",
         "train.checkpoint_every=100",
         "--set",
+        "train.keep_checkpoints=1",
+        "--set",
         "broker.drain_s=3000",
     ]
     running = start("up", "--run", "hurt", *settings, "--redis-url", server.url, cwd=tmp_path)
@@ -46,7 +48,8 @@ def test_redis_comes_back_empty_and_training_goes_on(tmp_path, wait_until):
         running.communicate(timeout=300)  # at once, and not at the end of broker.drain_s
         assert running.returncode == 130
         assert not any(role_pids("hurt", role, tmp_path) for role in ("learner", "rollout", "verifier"))
-        (folder / "checkpoints/step-000007.unfinished").mkdir(parents=True)  # as if it had died while it wrote
+        # As if it had died while it wrote. The last checkpoint that it really began may be whole, half or not there.
+        (folder / "checkpoints/step-000100.unfinished").mkdir(parents=True)
         again = leeway("up", "--run", "hurt", "--resume", "--redis-url", server.url, cwd=tmp_path)
         assert again.returncode == 0, again.stdout + again.stderr
     finally:
