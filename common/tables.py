@@ -3,7 +3,7 @@
 import io
 from collections.abc import Container, Iterable, Sequence
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 # The width for a terminal of unknown width, and for narrower ones: a line that breaks can still be read, but a squeezed
@@ -31,11 +31,13 @@ def as_text(shown: Table) -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
-def show(shown: Table) -> None:
-    """Print the table on standard output."""
+def show(shown: Table | Group) -> None:
+    """Print a table, or tables between lines of text, on standard output. A line of text stays one line: a terminal
+    breaks it where it has to, and whoever searches a file for the sentence finds it."""
     console = Console(markup=False, highlight=False, emoji=False)
     console.width = max(console.width, LEAST_COLUMNS)
-    console.print(shown)
+    for part in shown.renderables if isinstance(shown, Group) else [shown]:
+        console.print(part, soft_wrap=not isinstance(part, Table))
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Container[int] = ()) -> list[str]:

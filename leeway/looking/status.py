@@ -29,13 +29,13 @@ from .left import is_finished, last_state
 from .status_json import Situation, of_folder, of_look
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Group, RenderableType
 
 STALLED, ALARM = 8, 10  # exit codes
 ANSWER_S = 3.0  # how long Redis may take to answer: a frozen one is an answer too
 
 
-def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> RenderableType:
+def render(now: Snapshot, last_step: dict[str, Any] | None = None) -> Group:
     """The screen: the sentence, the queues, the workers, the last training step."""
     from rich.console import Group
     from rich.text import Text
@@ -165,9 +165,7 @@ def show(redis_url: str, run: str, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(of_look(now, found) | {"node": None if node is None else asdict(node)}, indent=2))
     else:
-        from rich.console import Console
-
-        Console().print(render(now))
+        tables.show(render(now))
         if node is not None:
             typer.echo(
                 f"weights on this machine: {node.path}, version {node.version}, {byte_size(node.bytes)}, "

@@ -320,6 +320,21 @@ def test_alarms_from_the_verdicts_that_workers_count(bus):
     assert bus.overview.alike() == (0, "")
 
 
+def test_in_a_pipe_a_sentence_is_one_line_and_a_worker_too(redis_url, make_bus, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "a-machine-with-a-long-name-31337-0123abcd"
+    bus = make_bus(name)
+    bus.record.store_config("")
+    bus.record.set_state(phase="training", step=1, steps=2, max_staleness=1, pipeline_depth=32, live=0, ready=0)
+    learner = replace(beat("learner", Activity.TRAINING, step=1), worker=name, since=time.time(), started=time.time())
+    bus.learner.beat(learner, 60.0)
+    show(redis_url, bus.run, as_json=False)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert any(re.fullmatch("the learner has been training step 1 for .+; nobody waits", line) for line in lines)
+    assert any(line.startswith(f"learner  {name}") and "training step 1 " in line for line in lines)
+    assert any(line.startswith("prompts 0") and line.endswith("dead letters 0") for line in lines)
+
+
 def test_an_alarm_has_an_exit_code_of_its_own(redis_url, bus, capsys):
     bus.record.store_config("")
     bus.record.set_state(phase="training", step=1, steps=2)
