@@ -1,6 +1,7 @@
 """The ``leeway`` command: its groups of commands, and how errors become exit codes. Each group has a file in
 ``commands/``."""
 
+import inspect
 import os
 import sys
 from typing import Annotated
@@ -28,6 +29,9 @@ GROUPS = (
 for panel, group in GROUPS:
     for command in group.registered_commands:
         command.rich_help_panel = panel
+        # The terminal breaks a paragraph where it has to. Typer would break it where the source does, too.
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
     for below in group.registered_groups:
         below.rich_help_panel = panel
     app.add_typer(group)

@@ -15,7 +15,7 @@ letters_app = typer.Typer(no_args_is_help=True, help="What could not be used, an
 app.add_typer(letters_app, name="dead-letters")
 
 
-@app.command("set")
+@app.command("set", context_settings={"ignore_unknown_options": True})  # -1 is a value, and refused as one
 @spread
 def set_control(
     name: Annotated[

@@ -11,6 +11,7 @@ from typing import Annotated
 import pytest
 import typer
 from leeway_rl import __version__
+from leeway_rl.leeway.cli import app
 from leeway_rl.leeway.commands.options import spread
 from typer.testing import CliRunner
 
@@ -31,16 +32,16 @@ class Pair:
     ],
 )
 def test_a_record_is_taken_as_an_option_for_each_of_its_fields(words, said):
-    app = typer.Typer()
+    pairs = typer.Typer()
 
-    @app.command()
+    @pairs.command()
     @spread
     def show(*, name: str, pair: Pair, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
         """Say what was given."""
         typer.echo(f"{name} {pair} {as_json}")
 
-    assert CliRunner().invoke(app, words.split()).output == said + "\n"
-    refused = CliRunner().invoke(app, ["x", "--left", "0"])
+    assert CliRunner().invoke(pairs, words.split()).output == said + "\n"
+    refused = CliRunner().invoke(pairs, ["x", "--left", "0"])
     assert refused.exit_code == 2
     assert "--left" in refused.output
 
@@ -59,6 +60,25 @@ def test_the_version_is_that_of_the_package():
 def test_an_unknown_command_is_told_with_its_neighbour():
     code, _, said = leeway("statsu")
     assert (code, "Did you mean 'status'" in said) == (2, True), said
+
+
+def test_a_negative_value_is_taken_as_a_value():
+    code, _, said = leeway("set", "max-staleness", "-1")
+    assert (code, said.startswith("leeway: max-staleness = '-1': ")) == (2, True), said
+
+
+def every(command):
+    """A command, and those below it."""
+    yield command
+    for below in getattr(command, "commands", {}).values():
+        yield from every(below)
+
+
+def test_only_the_terminal_breaks_a_paragraph_of_a_help():
+    commands = [*every(typer.main.get_command(app))]
+    assert len(commands) > 30
+    for command in commands:
+        assert all("\n" not in part for part in (command.help or "").split("\n\n")), command.name
 
 
 COMPLETE = """
