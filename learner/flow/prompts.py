@@ -15,6 +15,7 @@ import numpy as np
 from ...common.config import Config, Data, Reward, expand
 from ...common.errors import DataError
 from ...common.gym import gym_rows
+from ...common.hub import hub_rows
 from ...common.preflight.tokens import why_unusable
 from ...common.prompts import Row, row_of, tokenize
 from ...common.rows import file_rows, under_known_names
@@ -157,15 +158,7 @@ def _file_rows(path: Path, data: Data) -> Iterator[_Found]:
 
 
 def _hub_rows(data: Data) -> Iterator[_Found]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError("data.source = 'hub' needs the datasets package: pip install 'leeway-rl[learner]'") from error
-    try:
-        loaded = datasets.load_dataset(data.path, split=data.split)
-    except Exception as error:  # the library raises many kinds of error; the user needs the name and the cause
-        raise DataError(f"data.path = {data.path!r}, split {data.split!r}: cannot be loaded: {error}") from error
-    for number, values in enumerate(loaded, start=1):
+    for number, values in hub_rows(data.path, split=data.split):
         where = f"{data.path} row {number}"
         yield under_known_names(values, data.columns, where), f"{data.name or data.path}:{number}", where, data
 

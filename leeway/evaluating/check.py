@@ -17,14 +17,16 @@ from typing import Any
 
 import typer
 
-from ...common.config import Config, Data, Environment, compose, dump, expand
-from ...common.errors import ConfigError, DataError, LeewayError
+from ...common.config import Config, Environment, compose, dump, expand
+from ...common.errors import DataError, LeewayError
 from ...common.gym import gym_rows
+from ...common.hub import hub_rows
+from ...common.prompts import row_of
 from ...common.rewards import ENVIRONMENT
-from ...common.rows import raw_rows
+from ...common.rows import raw_rows, under_known_names
 from ...common.settings import written
 from ...common.stopping import STOPPED
-from ...common.texts import visible
+from ...common.texts import flaw, visible
 from ...common.wording import counted
 from ..running.own_code import with_digests
 from ..running.preflight import preflight
@@ -44,8 +46,6 @@ def check(preset: list[str], settings: list[str], *, rows: int, responses: int) 
         typer.echo(line)
     if config.objective.own_loss:
         typer.echo(f"loss: {config.objective.loss}; digest of your code {config.objective.loss_digest}")
-    for source in config.sources:
-        _refuse_hub(source)
     failed = 0
     for source, share in zip(config.sources, config.shares, strict=True):
         if config.source_names:
@@ -107,23 +107,29 @@ def _environment(environment: Environment) -> str:
     return f"{environment.use}, at most {counted(environment.max_turns, 'turn')}{code}"
 
 
-def _refuse_hub(source: Data) -> None:
-    if source.source == "hub":
-        raise ConfigError(
-            "data.source = 'hub': check reads rows of a file or of reasoning_gym; save some rows to a file"
-        )
-
-
-def _first(config: Config, most: int) -> Iterator[Any]:
+def _first(config: Config, most: int) -> Iterator[dict[str, Any]]:
+    """The first rows, without what JSON cannot hold: a row that is to give such a column to somebody is refused."""
     data = config.source
-    if data.source == "reasoning_gym":
-        found = gym_rows(data.path, seed=config.flow.seed, size=min(most, data.size), options=data.options)
-    else:
-        found = raw_rows(Path(expand(data.path)))
+    match data.source:
+        case "file":
+            found = raw_rows(Path(expand(data.path)))
+        case "hub":
+            found = _published(config)
+        case "reasoning_gym":
+            found = gym_rows(data.path, seed=config.flow.seed, size=min(most, data.size), options=data.options)
     for _, values in islice(found, most):
         if isinstance(values, DataError):
             raise values
-        yield values
+        yield {name: value for name, value in values.items() if flaw(value) is None}
+
+
+def _published(config: Config) -> Iterator[tuple[int, Any]]:
+    """Rows of a set of the hub that training can use. Nobody else has looked at them before the learner."""
+    data, whole = config.source, config.environment is not None
+    for number, values in hub_rows(data.path, split=data.split, streaming=True):
+        where = f"{data.path} row {number}"
+        row_of(under_known_names(values, data.columns, where), where, where, data, config.rewards, whole=whole)
+        yield number, values
 
 
 def trial(config: Config, rows: int) -> list[dict[str, Any]]:

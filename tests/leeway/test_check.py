@@ -1,12 +1,16 @@
 """``leeway check`` says what a newcomer has to know, and names no file that is gone when it is read."""
 
+import datetime
+import json
 import re
 import tempfile
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from leeway_rl.common.config import compose
-from leeway_rl.common.errors import LeewayError, RoleDiedError
+from leeway_rl.common.errors import DataError, LeewayError, RoleDiedError
 from leeway_rl.leeway.evaluating import check
 
 
@@ -23,6 +27,49 @@ def test_a_check_leaves_nothing_behind_and_says_no_path_of_its_own(folders, caps
     check.check(["tiny"], [], rows=1, responses=1)
     assert list(folders.iterdir()) == []
     assert str(folders) not in capsys.readouterr().out
+
+
+@pytest.fixture
+def read(folders, monkeypatch):
+    """The rows that a check hands on to be graded."""
+    found = []
+
+    def trial(config, _):
+        with open(config.source.path) as file:
+            found.extend(json.loads(line) for line in file)
+        return []
+
+    monkeypatch.setattr(check, "trial", trial)
+    return found
+
+
+def test_a_column_that_nobody_is_given_may_be_what_no_json_holds(read, tmp_path):
+    rows = [{"prompt": f"{number}+1", "answer": "2", "made": datetime.datetime(2026, 1, 1)} for number in range(3)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    check.check(["tiny"], [f"data.path={tmp_path / 'rows.parquet'}", "data.source=file"], rows=2, responses=1)
+    assert read == [{"prompt": "0+1", "answer": "2"}, {"prompt": "1+1", "answer": "2"}]
+
+
+def published(folder, *rows):
+    """A folder that the hub's own library loads like a set's name; the settings to train on it."""
+    (folder / "set").mkdir()
+    (folder / "set/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return ["data.source=hub", f"data.path={folder / 'set'}", 'data.columns={prompt = "question"}']
+
+
+def test_the_first_rows_of_a_published_set_are_read_and_no_more(read, tmp_path):
+    settings = published(
+        tmp_path, *({"question": f"{number}+1", "answer": "2"} for number in range(2)), {"question": ""}
+    )
+    check.check(["tiny"], settings, rows=2, responses=1)
+    assert read == [{"question": "0+1", "answer": "2"}, {"question": "1+1", "answer": "2"}]
+
+
+def test_a_row_of_a_published_set_that_cannot_be_used_is_named(read, tmp_path):
+    settings = published(tmp_path, {"question": "1+1"})
+    with pytest.raises(DataError, match=f"{tmp_path / 'set'} row 1: .*answer"):
+        check.check(["tiny"], settings, rows=2, responses=1)
+    assert not read
 
 
 def test_a_log_that_an_error_names_is_there_to_be_read(folders, monkeypatch):
