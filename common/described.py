@@ -42,6 +42,11 @@ class Key:
         return f"{self.name}: {self.kind}; {default}\n    {self.meaning}"
 
 
+def meaning_of(field: FieldInfo) -> str:
+    """What the docstring under a key says, as one line with names between single marks."""
+    return " ".join((field.description or "").split()).replace("``", "`")
+
+
 def described() -> list[Key]:
     """Every key, in the order of ``config/``."""
     keys = []
@@ -54,7 +59,7 @@ def described() -> list[Key]:
                     kind=_words(field.annotation, _bounds(field.metadata)),
                     default="" if value is None else _toml(value),
                     required=field.is_required(),
-                    meaning=" ".join((field.description or "").split()).replace("``", "`"),
+                    meaning=meaning_of(field),
                 )
             )
     return keys

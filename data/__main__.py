@@ -171,9 +171,11 @@ def _show(dataset: Path, reason: str, most: int) -> int:
 def _add_options(parser: argparse.ArgumentParser, model: type[BaseModel]) -> None:
     from pydantic import BaseModel
 
+    from ..common.described import meaning_of
+
     for name, field in model.model_fields.items():
         flag = "--" + name.replace("_", "-")
-        said: dict[str, Any] = {"help": field.description, "default": None, "dest": name}
+        said: dict[str, Any] = {"help": meaning_of(field), "default": None, "dest": name}
         kind: Any = field.annotation
         if kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **said)
