@@ -6,7 +6,6 @@ it, and then its id may belong to another process, which we could hit as root.
 
 import json
 import os
-import select
 import signal
 import subprocess
 import threading
@@ -32,13 +31,6 @@ class SandboxProcess:
     def alive(self) -> bool:
         """Whether the outermost process is running."""
         return self._process.poll() is None
-
-    def ends_within(self, seconds: float) -> bool:
-        """Whether one of the processes is gone, now or within ``seconds``."""
-        poll = select.poll()
-        for handle in self._handles:
-            poll.register(handle, select.POLLIN)
-        return bool(poll.poll(1000 * seconds))
 
     def kill(self) -> None:
         """Send the signal and no more."""

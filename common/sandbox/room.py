@@ -23,6 +23,9 @@ class SandboxRoom:
             raise SandboxError("the grader is closed")
         if self._sandbox is None:
             self._sandbox = Sandbox(isolated=self._isolated, packages=self._packages, preload=self._preload)
+            if self._closed:  # as it started, when there was nothing to kill yet
+                self._sandbox.kill()
+                raise SandboxError("the grader is closed")
         return self._sandbox
 
     def kill(self) -> None:

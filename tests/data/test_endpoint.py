@@ -25,7 +25,7 @@ def ask_at(url, requests, concurrency=2, tries=3):
         model="some/model",
         key_variable="NO_SUCH_KEY",
         concurrency=concurrency,
-        timeout_s=10,
+        timeout_s=200,
         tries=tries,
     )
     asks = (
@@ -137,7 +137,7 @@ def test_two_endpoints_are_asked_side_by_side():
         jobs, answers = [], []
         for name, server in (("one", one), ("other", other)):
             endpoint = Endpoint(
-                name=name, url=server.url, model="m", key_variable="NO", concurrency=2, timeout_s=5, tries=1
+                name=name, url=server.url, model="m", key_variable="NO", concurrency=2, timeout_s=200, tries=1
             )
             asks = (Ask(row=row, index=0, messages=[{"role": "user", "content": "?"}], seed=0) for row in range(4))
             jobs.append((endpoint, asks, lambda _, answer: answers.append(answer.text)))

@@ -120,22 +120,23 @@ def test_the_cache_serves_the_next_turn(engine: VllmEngine, monkeypatch: pytest.
 
 
 def test_versions_rise_between_and_within_turns_and_spans_say_where(engine: VllmEngine, answering) -> None:
-    asked, go_on = threading.Event(), threading.Event()
+    asked, go_on = ([threading.Event() for _ in range(SEVERAL)] for _ in range(2))
+    go_on[-1].set()
 
     def slow(_: int, turn: int) -> Turn:
-        asked.set()
-        assert go_on.wait(200)
+        asked[turn - 1].set()
+        assert go_on[turn - 1].wait(200)
         return answers(0, turn)
 
     answering(slow)
     weights = {version: model(version) for version in range(4)}
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(engine.generate, ticket(4, G=8, new=120))
-        assert asked.wait(200)
-        engine.load(1, weights[1].state_dict())
-        go_on.set()
-        for version in (2, 3):
-            engine.load(version, weights[version].state_dict())
+        waiting = threads.submit(engine.generate, ticket(4, G=8, new=400))
+        for turn in (0, 1):  # the next turn, of whoever has waited here, begins under the new version
+            assert asked[turn].wait(200)
+            engine.load(turn + 1, weights[turn + 1].state_dict())
+            go_on[turn].set()
+        engine.load(3, weights[3].state_dict())
         responses = waiting.result(240)
     assert_is_a_conversation(responses, weights)
     assert {0, 1} < {int(version) for version in responses.spans[:, 1]}

@@ -139,7 +139,7 @@ def test_a_group_whose_environment_fails_is_tried_again_at_once_and_then_given_u
     assert letter[b"kind"] == b"given_up"
     assert letter[b"reason"] == b"generation failed 3 times: environment: the shelf fell on ticket 1"
     assert (tries.count(1), tries.count(2)) == (3, 2)
-    assert bus.redis.xlen(bus.keys.prefix + WorkStream.PROMPTS) == 0
+    wait_until(lambda: bus.redis.xlen(bus.keys.prefix + WorkStream.PROMPTS) == 0, "the second ticket's hand-over")
 
 
 @pytest.fixture

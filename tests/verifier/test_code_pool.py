@@ -1,7 +1,13 @@
 """Code in the grader pool: beside mathematics, refused where there is no sandbox, gone when the pool closes."""
 
+import ctypes
 import json
 import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import leeway_rl
@@ -9,13 +15,17 @@ import pytest
 from leeway_rl.common.config import Verifier
 from leeway_rl.common.errors import ConfigError
 from leeway_rl.common.sandbox import sandbox
+from leeway_rl.common.sandbox.sandbox import descendants
 from leeway_rl.common.types import VerdictKind
+from leeway_rl.verifier.code.answer import CodeGrader
 from leeway_rl.verifier.pool import ATTEMPTS, GradeItem, GraderPool
 
 from tests.programs import said_by
 from tests.test_proofs import PROOFS
 
-from .code_responses import bwraps, kill_at_work, printing, response
+from .code_responses import bwraps, grade, kill_at_work, printing, response
+
+PATIENT = Verifier(code_timeout_s=60)
 
 
 def code(source: str, **tests: object) -> GradeItem:
@@ -28,14 +38,14 @@ def math(answer: str) -> GradeItem:
 
 def test_code_and_mathematics_keep_their_order_in_one_group() -> None:
     items = [math("5"), code("print(1)", **printing("1")), math("6"), code("print(2)", **printing("1"))] * 3
-    with GraderPool(2) as pool:
+    with GraderPool(2, settings=PATIENT) as pool:
         kinds = [verdict.kind for verdict in pool.grade(items)]
     assert kinds == [VerdictKind.CORRECT, VerdictKind.CORRECT, VerdictKind.WRONG, VerdictKind.WRONG] * 3
 
 
 def test_a_slow_solution_does_not_hold_up_the_others() -> None:
     slow = code("import time\ntime.sleep(600)", **printing("1", time_limit_s=600))
-    with GraderPool(2) as pool:
+    with GraderPool(2, settings=PATIENT) as pool:
         pool.grade([code("print(1)", **printing("1"))])
         waiting = pool.submit(slow)
         verdicts = pool.grade([code("print(1)", **printing("1"))] * 10)
@@ -44,7 +54,7 @@ def test_a_slow_solution_does_not_hold_up_the_others() -> None:
 
 
 def test_a_pool_that_closes_ends_what_runs() -> None:
-    pool = GraderPool(1)
+    pool = GraderPool(1, settings=PATIENT)
     pool.grade([code("print(1)", **printing("1"))])
     running = pool.submit(code("while True: pass", **printing("1", time_limit_s=60)))
     pool.close()
@@ -71,7 +81,7 @@ def test_without_bubblewrap_the_refusal_says_what_to_install(monkeypatch) -> Non
 
 
 def test_the_override_runs_code_and_says_so_loudly(caplog) -> None:
-    settings = Verifier(allow_unsandboxed=True)
+    settings = Verifier(allow_unsandboxed=True, code_timeout_s=60)
     with GraderPool(1, settings=settings) as pool:
         verdicts = pool.grade(
             [
@@ -98,8 +108,6 @@ def test_many_mixed_jobs_leave_nothing() -> None:
 def test_an_unprivileged_user_has_the_same_walls(tmp_path) -> None:
     """In a mount namespace of its own, because root's interpreter may lie where nobody else may go."""
     import shutil
-    import subprocess
-    import sys
 
     if shutil.which("unshare") is None or shutil.which("setpriv") is None:
         pytest.skip("needs util-linux")
@@ -145,12 +153,32 @@ except OSError:
     print(made < 100)
 '''
 PROGRAMS = {"print(input())": "1", BOMB: "True", "import os; print(os.path.exists('/proc/1'))": "False"}
-grader = CodeGrader(Verifier())
+grader = CodeGrader(Verifier(code_timeout_s=60))
 for source, due in PROGRAMS.items():
     tests = {"inputs": ["1"], "outputs": [due]}
     print(grader.grade(f"```python\\n{source}\\n```", json.dumps(tests), True).kind)
 grader.close()
 """
+
+
+def test_a_sandbox_whose_end_takes_long_is_lost_all_the_same(sandboxes, wait_until) -> None:
+    """Its job ends before it, and is no wrong answer, however long the rest takes on a machine that is far too busy.
+    Here it takes until we let go of the job's first process, as who traces it may."""
+    with closing(CodeGrader(PATIENT)) as grader, ThreadPoolExecutor(1) as thread:
+        grader.warm_up()
+        zygote = sandboxes[-1].zygote
+        found = thread.submit(grade, grader, "while True: pass", printing("1"))
+        wait_until(lambda: len(descendants(zygote)) > 1, "the solution runs")
+        keeper = descendants(zygote)[0]
+        if ctypes.CDLL(None).ptrace(0x4206, keeper, 0, 0) != 0:  # PTRACE_SEIZE
+            grader.kill()
+            pytest.skip("this user may trace no process of a sandbox")
+        os.kill(zygote, signal.SIGKILL)
+        try:
+            verdict = found.result(200)
+        finally:
+            os.waitpid(keeper, 0x40000000)  # __WALL
+    assert (verdict.kind, verdict.reason) == (VerdictKind.ERROR, "the sandbox was lost")
 
 
 def test_a_sandbox_that_is_killed_while_a_solution_runs_is_our_failure_tried_as_often_as_may_be(sandboxes) -> None:

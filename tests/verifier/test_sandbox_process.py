@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
 from leeway_rl.common.config import Verifier
 from leeway_rl.common.errors import ConfigError
-from leeway_rl.common.sandbox import process, sandbox
+from leeway_rl.common.sandbox import process, room, sandbox
+from leeway_rl.common.sandbox.room import SandboxRoom
 from leeway_rl.common.sandbox.sandbox import Limits, Sandbox, SandboxError
 from leeway_rl.common.types import VerdictKind
 from leeway_rl.verifier.code import answer as code_answer
@@ -66,10 +68,13 @@ def test_a_start_that_fails_half_way_leaves_no_process_and_no_descriptor(monkeyp
     wait_until(lambda: not any(of_group(each.pid) for each in started), "all of them are gone")
 
 
-KILLED_AS_IT_STARTS = """
+OWN = "\n# of this test alone: whoever starts a sandbox on this machine meanwhile does not sweep it away\n"
+KILLED_AS_IT_STARTS = f"""
 import os, signal
+from leeway_rl.common.sandbox import sandbox
 from leeway_rl.common.sandbox.sandbox import Sandbox
 
+sandbox.BOOT += {OWN!r}
 works, calls = os.pidfd_open, iter(range(9))
 
 def killed(pid):
@@ -85,23 +90,28 @@ Sandbox()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="others need not wait for a map of users")
-def test_what_a_verifier_that_was_killed_as_a_sandbox_started_has_left_goes_with_the_next_start(wait_until) -> None:
+def test_what_a_verifier_that_was_killed_as_a_sandbox_started_has_left_goes_with_the_next_start(
+    monkeypatch, wait_until
+) -> None:
     """bubblewrap dies with its verifier, and its own child would wait for it for ever."""
 
     def waiting() -> list[psutil.Process]:
+        """Without users, as bubblewrap's own child has none; bubblewrap is ours, too, until it has died."""
         every = psutil.process_iter(["name", "ppid", "status"])
         left = [each for each in every if each.info["name"] == "bwrap" and each.info["ppid"] == me.pid]
-        return [each for each in left if each.info["status"] != psutil.STATUS_ZOMBIE]
+        alive = [each for each in left if each.info["status"] != psutil.STATUS_ZOMBIE]
+        return [each for each in alive if not has_users(each.pid)]
 
+    monkeypatch.setattr(sandbox, "BOOT", sandbox.BOOT + OWN)
     me = psutil.Process()
     before = {each.pid for each in me.children()}
     adopt(1)
     try:
         verifier = subprocess.Popen([sys.executable, "-c", KILLED_AS_IT_STARTS])
         assert verifier.wait() == -signal.SIGKILL
-        wait_until(lambda: len(waiting()) == 1, "bubblewrap has died", 10)
+        wait_until(lambda: len(waiting()) == 1, "bubblewrap has died")
         Sandbox().close()
-        wait_until(lambda: not waiting(), "its child is gone", 10)
+        wait_until(lambda: not waiting(), "its child is gone")
     finally:
         for each in me.children():
             if each.pid not in before:
@@ -110,9 +120,34 @@ def test_what_a_verifier_that_was_killed_as_a_sandbox_started_has_left_goes_with
         adopt(0)
 
 
+def has_users(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/uid_map").read_text())
+    except OSError:  # it has just gone
+        return True
+
+
 def adopt(switch: int) -> None:
     """Have what our descendants leave become ours (PR_SET_CHILD_SUBREAPER), in the place of the first process's."""
     assert ctypes.CDLL(None).prctl(36, switch) == 0
+
+
+def test_a_room_that_is_closed_as_its_sandbox_starts_keeps_none(monkeypatch) -> None:
+    """A pool that closes has nothing to kill there yet, and waits for what is graded next."""
+    made = []
+
+    class Closed(Sandbox):
+        def __init__(self, **options) -> None:
+            super().__init__(**options)
+            made.append(self)
+            keeps.kill()
+
+    monkeypatch.setattr(room, "Sandbox", Closed)
+    keeps = SandboxRoom(isolated=True)
+    with pytest.raises(SandboxError, match="closed"):
+        keeps.sandbox()
+    assert not made[0].alive
+    keeps.close()
 
 
 def test_a_job_without_a_socket_leaves_no_folder(monkeypatch, tmp_path) -> None:
@@ -131,7 +166,7 @@ def test_a_job_without_a_socket_leaves_no_folder(monkeypatch, tmp_path) -> None:
 
 
 def test_a_second_room_that_is_not_to_be_had_gives_back_the_first(sandboxes, monkeypatch, wait_until) -> None:
-    grader = CodeGrader(Verifier())
+    grader = CodeGrader(Verifier(code_timeout_s=60))
     tests = checking("assert candidate() == 1")
     assert grade(grader, "def f(): return 1", tests).kind is VerdictKind.CORRECT
     before = descriptors()
