@@ -1,15 +1,13 @@
 """``leeway status`` names the culprit of every stall that faults can make, with the exit code a monitor acts on."""
 
 import os
-import random
 import signal
 import time
 from pathlib import Path
 
 import pytest
+import redis
 from leeway_rl.common.errors import BrokerError
-from leeway_rl.common.queue.connection import RedisError
-from leeway_rl.leeway.chaos.faults import FAULTS
 from leeway_rl.leeway.chaos.run import begun
 from leeway_rl.leeway.chaos.target import Target, command_lines, fill, send
 from leeway_rl.leeway.looking import status
@@ -64,7 +62,14 @@ def frozen(target):
 
 
 def out_of_memory(target):
-    return FAULTS["redis-memory"].strike(target, random.Random(0)).end
+    """As the fault does it, which waits for two seconds and is tried again."""
+
+    def limited(most):
+        with redis.Redis(port=target.port, socket_timeout=100) as client:
+            client.config_set("maxmemory", most)
+
+    limited(1 << 20)
+    return lambda: limited(0)
 
 
 def full_disk(target):
@@ -132,7 +137,7 @@ def asked(target, capsys):
     try:
         code = status.show(f"redis://127.0.0.1:{target.proxy.own_port}/0", target.run, as_json=False)
         said = capsys.readouterr().out
-    except (BrokerError, RedisError) as error:  # the second: it was silent for too long in the middle
+    except (BrokerError, redis.RedisError) as error:  # the second: it was silent for too long in the middle
         code, said = getattr(error, "exit_code", None), str(error)
     return code, " ".join(said.split()), time.monotonic() - started
 
