@@ -41,8 +41,8 @@ SETTINGS = [
 KILLED_AT, NOT_YET = 4, 6
 """The steps of the checkpoint at which it is killed, and of the next one."""
 WAITING = "RANKS_APART_WAITING"
-"""A variable of the environment: the ranks wait to be killed before the checkpoint ``NOT_YET`` counts, however fast they
-are."""
+"""A variable of the environment: however fast the ranks are, they wait to be killed before the checkpoint ``NOT_YET``
+counts."""
 APART = "runs folder that all of them share"
 """Part of the message that an operator gets."""
 LIFE_S = 300.0
