@@ -81,7 +81,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     from leeway_rl.leeway.running.server import EmbeddedServer
 
-    with EmbeddedServer(tmp_path_factory.mktemp("redis")) as server:
+    with EmbeddedServer(tmp_path_factory.mktemp("redis"), start_s=100.0) as server:
         yield server.url
 
 

@@ -12,6 +12,8 @@ def said_by(program, options, *more, codes=(0,)):
     environment = {key: value for key, value in os.environ.items() if "RANK" not in key and key != "WORLD_SIZE"}
     command = [sys.executable, str(program), *options.split(), *more]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800, check=False)
+    broken = done.returncode != 0 and "Traceback" in done.stderr  # its code is 1, too
+    assert not broken, done.stderr[-3000:]
     assert done.returncode in codes, done.stderr[-3000:]
     return done.stdout
 

@@ -147,11 +147,16 @@ def shake_hands(ours: ssl.SSLContext, theirs: ssl.SSLContext, name: str) -> None
 
 @pytest.fixture
 def script(tmp_path):
-    """The command of a pod's script, whose mark of a finished run lies in a folder of the test's."""
+    """The command of a pod's script, whose mark of a finished run lies in a folder of the test's. ``slow_after``: a
+    line of it after which the shell stands still for a moment."""
     data = of(rendered_as("defaults"), "ConfigMap", "-pod")["data"]
 
-    def command(name: str, *words: str) -> list[str]:
-        (tmp_path / name).write_text(data[name].replace("/tmp/run-finished", str(tmp_path / "finished")))
+    def command(name: str, *words: str, slow_after: str = "") -> list[str]:
+        text = data[name].replace("/tmp/run-finished", str(tmp_path / "finished"))
+        if slow_after:
+            assert f"\n{slow_after}\n" in text
+            text = text.replace(f"\n{slow_after}\n", f"\n{slow_after}\nsleep 0.4\n")
+        (tmp_path / name).write_text(text)
         return ["sh", str(tmp_path / name), *words]
 
     return command
@@ -175,17 +180,19 @@ def test_a_role_that_fails_ends_its_container_with_its_own_code(script, tmp_path
     assert not (tmp_path / "finished").exists()
 
 
-def test_a_role_that_is_asked_to_stop_is_waited_for_and_its_container_ends(script, tmp_path, wait_until):
+@pytest.mark.parametrize("line", ['"$@" &', "role=$!"])
+def test_a_role_that_is_asked_to_stop_is_waited_for_and_its_container_ends(script, tmp_path, wait_until, line):
     role = f"trap 'echo drained >{tmp_path}/said; exit 130' TERM; touch {tmp_path}/ready; while :; do sleep 0.05; done"
-    with started(script("role.sh", "sh", "-c", role)) as process:
+    with started(script("role.sh", "sh", "-c", role, slow_after=line)) as process:
         wait_until((tmp_path / "ready").exists, "the role is there")
         process.send_signal(signal.SIGTERM)
         assert process.wait(200) == 130
     assert (tmp_path / "said").read_text() == "drained\n"
 
 
-def test_a_role_whose_run_is_finished_keeps_its_pod_alive_until_it_is_taken_away(script, tmp_path, wait_until):
-    with started(script("role.sh", "true")) as process:
+@pytest.mark.parametrize("line", ['touch "$finished"', "sleep 2147483647 &", "pause=$!"])
+def test_a_role_whose_run_is_finished_keeps_its_pod_alive_until_it_is_taken_away(script, tmp_path, wait_until, line):
+    with started(script("role.sh", "true", slow_after=line)) as process:
         wait_until((tmp_path / "finished").exists, "the run is finished")
         assert subprocess.run(script("alive.sh"), check=False).returncode == 0
         assert process.poll() is None

@@ -24,7 +24,9 @@ def installed(tmp_path_factory):
     home = tmp_path_factory.mktemp("elsewhere")
     pip = [sys.executable, "-m", "pip", "--quiet"]
     source = home / "source"  # a build leaves files in its source
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "runs", "build", "tests", "docs", "*.egg-info"))
+    # Byte code comes and goes meanwhile: other tests import the checkout.
+    others = (".*", "runs", "build", "tests", "docs", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*others))
     wheels = home / "wheels"
     subprocess.run(
         [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(source)], check=True

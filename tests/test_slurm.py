@@ -24,7 +24,7 @@ STAND_INS = {
     "scontrol": NOTE,
     "scancel": NOTE,
     "squeue": '#!/bin/bash\n[[ "$*" == *--jobs=* ]] || cat "$QUEUE"\n',
-    "sleep": "#!/bin/bash\n",
+    "sleep": f"#!/bin/bash\nexec {shutil.which('sleep')} 0.05\n",
     "srun": '#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n',
 }
 ROLE = f"""#!{shutil.which("bash")}

@@ -4,17 +4,22 @@ It needs vLLM and Leeway as an installed package (vLLM finds Leeway's weight tra
 has them.
 """
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import psutil
 import torch
 from leeway_rl.benchmarks.gpu_check.device import device, synchronised
 from leeway_rl.benchmarks.gpu_check.figures import Figure
@@ -25,7 +30,9 @@ SIZES: dict[str, tuple[dict[str, int], int, int, int]] = {
     "small": (TINY, 16, 240, 4),
 }
 """The model, tokens of the prompt, tokens of a response at most, and responses of the group."""
-HELD = "bytes held: "
+HELD = "held: "
+TRIES = 5
+"""How often a version is sent into responses: they are over before it comes where those before took much longer."""
 FREED_S = 60
 """How long the memory of killed processes may take to come back."""
 
@@ -77,15 +84,18 @@ def _in_flight(folder: Path, size: str) -> list[Figure]:
     try:
         engine.load(0, _tensors(folder, 1.0))
         ticket = ticket_of(keys["vocab_size"], prompt, response, responses)
-        whole = engine.generate(ticket)  # vLLM compiles and captures at the first use
+        whole = before = engine.generate(ticket)  # vLLM compiles and captures at the first use
         with ThreadPoolExecutor(1) as pool:
-            sampling = pool.submit(engine.generate, ticket)
-            time.sleep(whole.seconds / 4)  # into the middle of the responses, as long as the first took
-            pause = engine.load(1, _tensors(folder, 1.001))
-            mixed = sampling.result()
+            for version in range(1, TRIES + 1):
+                sampling = pool.submit(engine.generate, ticket)
+                time.sleep(before.seconds / 4)  # into the middle of the responses, as long as those before took
+                pause = engine.load(version, _tensors(folder, 1.001))
+                before = sampling.result()
+                versions = {int(sampled_by) for sampled_by in before.spans[:, 1]}
+                if len(versions) > 1:
+                    break
     finally:
         engine.close()
-    versions = {int(version) for version in mixed.spans[:, 1]}
     return [
         Figure(what="start", value=starting, unit="s"),
         Figure(what="tokens a second, one group", value=len(whole.tokens_T) / whole.seconds),
@@ -109,29 +119,41 @@ def _gap(folder: Path, ticket: Any, responses: Any) -> float:
     return float(np.abs(expected_T - responses.logprobs_T[:length]).mean())
 
 
-def held_bytes() -> int:
-    """Memory in use that a killed engine has to give back: the device's, or shared memory where there is no GPU."""
+def held_bytes(files: Iterable[str]) -> int:
+    """Memory in use that a killed engine has to give back: the device's, or where there is no GPU that of its ``files``
+    in shared memory, in which other processes have theirs."""
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         return total - free
-    return sum(file.stat().st_blocks * 512 for file in Path("/dev/shm").iterdir() if file.is_file())
+    found = 0
+    for file in files:
+        with suppress(FileNotFoundError):
+            found += os.stat(file).st_blocks * 512
+    return found
+
+
+def shared_files() -> list[str]:
+    """The files in shared memory that this process and those that it has started have mapped."""
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    maps = "".join(Path(f"/proc/{each.pid}/maps").read_text() for each in family)
+    return sorted(set(re.findall(r"(/dev/shm/.*)$", maps, re.MULTILINE)))
 
 
 def _killed(folder: Path, size: str) -> list[Figure]:
     """Start an engine in a process of its own, kill that process, and see whether all that it held comes back."""
-    before = held_bytes()
+    before = held_bytes(())
     words = [sys.executable, "-m", "leeway_rl.benchmarks.gpu_check.engine", str(folder), size]
     victim = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert victim.stdout is not None
     try:
-        held = _said_by(victim.stdout) - before
+        now, files = _said_by(victim.stdout)
     finally:
         os.kill(victim.pid, signal.SIGKILL)
         victim.wait()
-    started = time.monotonic()
-    while held_bytes() - before > 0.02 * held and time.monotonic() - started < FREED_S:
+    started, held = time.monotonic(), now - before
+    while held_bytes(files) - before > 0.02 * held and time.monotonic() - started < FREED_S:
         time.sleep(0.1)
-    left = max(0, held_bytes() - before)
+    left = max(0, held_bytes(files) - before)
     return [
         Figure(what="held by an engine", value=held / 1e9, unit="GB"),
         Figure(what="left after kill -9, of what it held", value=left / max(held, 1), at_most=0.02),
@@ -139,11 +161,12 @@ def _killed(folder: Path, size: str) -> list[Figure]:
     ]
 
 
-def _said_by(lines: IO[str]) -> int:
-    """What the victim holds. vLLM logs to the same place."""
+def _said_by(lines: IO[str]) -> tuple[int, list[str]]:
+    """The bytes that the victim holds, and its files. vLLM logs to the same place."""
     for line in lines:
         if line.startswith(HELD):
-            return int(line.removeprefix(HELD))
+            held, files = json.loads(line.removeprefix(HELD))
+            return held, files
     raise RuntimeError("the engine that was to be killed ended by itself")
 
 
@@ -152,7 +175,8 @@ def main() -> None:
     folder, size = Path(sys.argv[1]), sys.argv[2]
     engine = _engine(folder, size)
     engine.load(0, _tensors(folder, 1.0))
-    print(f"{HELD}{held_bytes()}", flush=True)
+    files = shared_files()
+    print(f"{HELD}{json.dumps([held_bytes(files), files])}", flush=True)
     signal.pause()
 
 

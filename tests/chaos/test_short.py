@@ -23,7 +23,7 @@ def test_under_faults_a_strict_run_ends_with_the_weights_of_an_undisturbed_one(t
     calm = leeway("up", "--run", "calm", *STRICT, cwd=tmp_path)
     assert calm.returncode == 0, calm.stdout + calm.stderr
     only = [word for name in FAULTS if name not in LONG for word in ("--only", name)]
-    words = ["chaos", "hurt", *STRICT, "--faults", "30", "--every-s", "0.6", "--per-step", "1.3", "--seed", "3", *only]
+    words = ["chaos", "hurt", *STRICT, "--faults", "30", "--every-s", "0.1", "--per-step", "1.3", "--seed", "3", *only]
     hurt = leeway(*words, cwd=tmp_path, timeout=750)
     folder = tmp_path / "runs/hurt"
     said = hurt.stdout + hurt.stderr + (tmp_path / "runs/hurt.chaos/up.log").read_text()
@@ -38,7 +38,7 @@ def test_under_faults_a_strict_run_ends_with_the_weights_of_an_undisturbed_one(t
 
 
 def test_a_run_that_is_under_way_is_rehearsed_on_and_what_came_too_late_is_named(tmp_path, wait_until):
-    running = start("up", "--run", "live", *SMALL, "--set", "train.steps=12", cwd=tmp_path)
+    running = start("up", "--run", "live", *SMALL, "--set", "train.steps=36", cwd=tmp_path)
     folder = tmp_path / "runs/live"
     wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 300)
     words = ["chaos", "live", "--faults", "3", "--every-s", "0.5"]

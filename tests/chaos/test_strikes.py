@@ -11,16 +11,17 @@ import pytest
 from leeway_rl.leeway.chaos.faults import FAULTS
 from leeway_rl.leeway.chaos.target import Target
 
+RUN = f"hurt-{os.getpid()}"  # runs are found by their name on this machine, where other tests have theirs
 PORT, OTHER = 21999, 21998
 
 
 @pytest.fixture
 def role():
-    """Start what looks like a role of the run ``hurt``, whose Redis is on a port."""
+    """Start what looks like a role of the run, whose Redis is on a port."""
     started = []
 
     def start(name, port, *words):
-        command = [sys.executable, "-c", "import time; time.sleep(600)", f"leeway_rl.{name}", "--run", "hurt", *words]
+        command = [sys.executable, "-c", "import time; time.sleep(600)", f"leeway_rl.{name}", "--run", RUN, *words]
         environment = os.environ | {"LEEWAY_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
         started.append(subprocess.Popen(command, env=environment))
         return started[-1]
@@ -32,7 +33,7 @@ def role():
 
 
 def test_a_run_of_the_same_name_with_another_redis_is_left_alone(role, tmp_path, wait_until):
-    target = Target("hurt", tmp_path, PORT)
+    target = Target(RUN, tmp_path, PORT)
     ours, theirs = role("learner", PORT), role("learner", OTHER)
     said = role("verifier", OTHER, "--redis-url", f"redis://:secret@localhost:{PORT}/0")
     role("rollout", PORT, "--redis-url", f"redis://localhost:{OTHER}/0")
@@ -50,7 +51,7 @@ def a_checkpoint(folder, step):
 
 @pytest.mark.parametrize("kind", ["torn-checkpoint", "torn-unfinished"])
 def test_the_learner_is_not_killed_by_a_fault_that_could_not_be_made(role, tmp_path, wait_until, kind):
-    target, learner = Target("hurt", tmp_path, PORT), role("learner", PORT)
+    target, learner = Target(RUN, tmp_path, PORT), role("learner", PORT)
     wait_until(lambda: len(target.processes("learner")) == 1, "it has started", 300)
     a_checkpoint(tmp_path, 1)
     a_checkpoint(tmp_path, 2)

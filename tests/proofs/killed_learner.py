@@ -59,7 +59,7 @@ SETTINGS = [
 VIEWS = ("heartbeat", "watch", "metrics", "samples")
 """Threads whose writes do not count as commits."""
 CHANGE = {"SET", "SETNX", "INCR", "DEL", "UNLINK", "XADD", "XACK", "XDEL", "HSET", "EVALSHA", "XGROUP CREATE"}
-LIFE_S = 60.0
+LIFE_S = 200.0
 Point = tuple[str, int, bool]
 """(what is written, the number of such writes so far, whether the write is cut in its middle)."""
 

@@ -38,7 +38,11 @@ SETTINGS = [
     *("train.ranks=2", "train.zero_stage=1", "train.steps=8", "train.checkpoint_every=2", "train.keep_checkpoints=9"),
     *("train.groups_per_step=4", "train.group_size=4", "flow.max_staleness=0", "broker.lease_s=5"),
 ]
-KILLED_AT = 4
+KILLED_AT, NOT_YET = 4, 6
+"""The steps of the checkpoint at which it is killed, and of the next one."""
+WAITING = "RANKS_APART_WAITING"
+"""A variable of the environment: however fast the ranks are, they wait to be killed before the checkpoint ``NOT_YET``
+counts."""
 APART = "runs folder that all of them share"
 """Part of the message that an operator gets."""
 LIFE_S = 300.0
@@ -48,18 +52,27 @@ RANK = "--rank-of"
 def as_rank(words: list[str]) -> int:
     """In a process of torchrun: the learner's command, with this rank's number for {rank}."""
     sys.argv = ["learner", *(word.replace("{rank}", os.environ["RANK"]) for word in words)]
+    if WAITING in os.environ:
+        sys.addaudithook(wait)
     from leeway_rl.learner.__main__ import main as learner
 
     return learner()
 
 
+def wait(event: str, arguments: tuple[object, ...]) -> None:
+    """An audit hook that ends no checkpoint ``NOT_YET``."""
+    if event == "os.rename" and f"step-{NOT_YET:06d}" in str(arguments[0]):
+        time.sleep(LIFE_S)
+
+
 @contextmanager
-def learner(url: str, run: str, runs: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def learner(url: str, run: str, runs: str, log: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     """Two ranks; {rank} in ``runs`` is each one's number. They do not outlive the context."""
     launcher = ["-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
     words = [__file__, RANK, "--run", run, "--redis-url", url, "--runs-dir", runs]
     with log.open("ab") as file:
-        process = subprocess.Popen([sys.executable, *launcher, *words], stdout=file, stderr=file, env=_environment())
+        own = _environment() | variables
+        process = subprocess.Popen([sys.executable, *launcher, *words], stdout=file, stderr=file, env=own)
         try:
             yield process
         finally:
@@ -88,7 +101,7 @@ def ended(url: str, run: str, runs: str, log: Path) -> tuple[int, str]:
 def killed(url: str, run: str, runs: Path, log: Path) -> None:
     """Kill two ranks once they have the checkpoint after ``KILLED_AT`` steps."""
     due, until = runs / run / f"checkpoints/step-{KILLED_AT:06d}", time.monotonic() + LIFE_S
-    with learner(url, run, str(runs), log) as process:
+    with learner(url, run, str(runs), log, **{WAITING: "yes"}) as process:
         while not due.exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
         assert process.poll() is None, log.read_text()[-3000:]

@@ -134,7 +134,7 @@ def test_every_study_can_be_run_and_judged(study, tmp_path):
 def command(*words):
     environment = {key: value for key, value in os.environ.items() if "RANK" not in key and key != "WORLD_SIZE"}
     line = [sys.executable, "-m", "leeway_rl.leeway.cli", "study", *words]
-    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=800, check=False)
 
 
 def test_the_studies_are_listed_and_an_unknown_one_is_refused():
