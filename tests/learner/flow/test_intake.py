@@ -643,9 +643,9 @@ def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_
     assert audit(ledger.path).trained == 6
 
 
-def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(begin, wait_until):
-    restored = []
-    intake, worker, ledger = begin(repair=lambda _: restored.append(worker.desk.has_run()))
+def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(begin, wait_until, make_bus):
+    restored, desk = [], make_bus("desk").desk  # the pump may ask for a repair before ``begin`` returns
+    intake, worker, ledger = begin(repair=lambda _: restored.append(desk.has_run()))
     play(worker, 0)
     wait_until(lambda: intake.depth() == (4, 1), "ticket 0 is ready")
     held = lease(worker, 1)
