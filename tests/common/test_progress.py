@@ -31,7 +31,7 @@ def looked_at(progress, path):
         file.write(lines(3_000, 3_001) + '{"step": 3001, "ver')
     before = bytes_read()
     assert progress.look() == 3_001
-    assert bytes_read() - before < 100_000, "three megabytes are there"
+    assert bytes_read() - before < 1_000_000, "three megabytes are there, and other threads of this process read, too"
     assert progress.newest["version"] == 3_001
     write_whole(path, lines(0, 5))
     assert (progress.look(), progress.newest["step"]) == (5, 4)

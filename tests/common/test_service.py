@@ -23,7 +23,7 @@ from leeway_rl.common.queue.entries import WorkStream
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.common.queue.rollout import RolloutQueue
 
-module.SAME_S = float(sys.argv[5])
+module.SAME_S, module.GOODBYE_S = float(sys.argv[5]), 60.0
 queue = RolloutQueue(Connection(sys.argv[1], sys.argv[2], worker="w"))
 with Service(queue, "rollout", lease_s=60, heartbeat_s=1, drain_s=float(sys.argv[3])) as service:
     service.stop_on_signals()
@@ -38,7 +38,8 @@ with Service(queue, "rollout", lease_s=60, heartbeat_s=1, drain_s=float(sys.argv
         service.stopping.wait()
     queue.drop(job)
 """
-"""It says when it has heard that it should stop: signals that come before that are one."""
+"""It says when it has heard that it should stop: signals that come before that are one. It leaves no sooner than its
+leases are given back, however busy the machine is."""
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from leeway_rl.common.config import compose
 from leeway_rl.common.samples import FILE, read_samples
 from leeway_rl.common.types import Verdict, VerdictKind
+from leeway_rl.learner import samples as module
 from leeway_rl.learner.packing import ScoredGroup
 from leeway_rl.learner.samples import SampleFile, Samples, bounded, drawn, line_of, sample_of, staleness
 from transformers import AutoTokenizer
@@ -203,6 +204,6 @@ def test_a_full_disk_is_warned_of_once_and_the_writer_goes_on(begin, group_of, t
         assert "samples" in threads()
         samples.close()
     assert "samples" not in threads()
-    told = [record.getMessage() for record in caplog.records]
+    told = [record.getMessage() for record in caplog.records if record.name == module.__name__]
     assert len(told) == 1
     assert "No space left on device" in told[0]

@@ -8,6 +8,7 @@ import runpy
 import sys
 import tempfile
 import time
+from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def on_ranks(count, script, *words):
 
 def begin(script, words, logs):
     """Start a script of this folder with its arguments on as many ranks as there are ``logs``, for their output."""
+    _warm()  # before a port is chosen, for it does not stay free for long
     count = len(logs)
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
     ranks = []
@@ -51,6 +53,14 @@ def begin(script, words, logs):
         ranks.append(WARM.Process(target=_be_a_rank, args=(command, environment, log)))
         ranks[-1].start()
     return ranks
+
+
+@cache
+def _warm():
+    """Wait until the process that is copied has imported all it should."""
+    first = WARM.Process(target=int)
+    first.start()
+    first.join()
 
 
 def end(ranks):

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from leeway_rl.common.activity import Activity, Doing, to_json
@@ -9,6 +10,7 @@ from leeway_rl.common.errors import NoProfileError, NoRunError
 from leeway_rl.common.profiles import FIELD, Answer, Request
 from leeway_rl.common.profiles import to_json as answered
 from leeway_rl.leeway.cli import app
+from leeway_rl.leeway.running import profile as module
 from leeway_rl.leeway.running.profile import profile
 from typer.testing import CliRunner
 
@@ -114,7 +116,10 @@ def test_a_learner_that_was_started_again_has_lost_the_request(run, tmp_path, wa
         ask(run, tmp_path)
 
 
-def test_time_runs_out_with_what_the_learner_does(run, tmp_path, capsys):
+def test_time_runs_out_with_what_the_learner_does(run, tmp_path, capsys, monkeypatch):
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
+    monkeypatch.setattr(module, "time", clock)  # so that no slow look takes up all of it
     with pytest.raises(NoProfileError, match="no trace within 1 s; waiting for the next training step; the learner is"):
         ask(run, tmp_path, timeout_s=1)
     assert "waiting for the next training step; the learner is waiting for 2 of 4 groups" in capsys.readouterr().err

@@ -183,7 +183,7 @@ def test_a_sample_is_sent_once_though_its_file_is_written_anew(run, reader):
     samples = [sample(2, response(0, 1.0), ticket=ticket, at=100.0 + ticket) for ticket in range(4)]
 
     def tickets(lines):
-        (folder / FILE).write_text("".join(map(line_of, lines)))
+        write_whole(folder / FILE, "".join(map(line_of, lines)))  # as long as before, and within one tick of the clock
         return [samples.ticket for samples in reader.new(Samples)]
 
     assert tickets(samples[:3]) == [0, 1, 2]

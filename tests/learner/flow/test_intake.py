@@ -101,10 +101,11 @@ def numbers(groups):
     return [group.ticket.ticket for group in groups]
 
 
-def test_a_batch_is_the_oldest_groups_in_ticket_order_whatever_comes_first(flow):
+def test_a_batch_is_the_oldest_groups_in_ticket_order_whatever_comes_first(flow, wait_until):
     intake, worker, _ = flow
     for ticket in (3, 1, 2):
         play(worker, ticket)
+    wait_until(lambda: intake.depth() == (4, 3), "the three are ready")
     assert intake.next_batch(0.3) is None
     assert words(intake.waiting_for()) == "waiting for 1 of 2 groups, ticket 0 the oldest"
     play(worker, 0)
@@ -339,7 +340,7 @@ def test_a_timeout_trains_with_reward_0_and_an_error_never_trains(begin, wait_un
 
 def test_a_group_given_up_is_refunded_as_poison(flow, wait_until):
     intake, worker, _ = flow
-    job = worker.rollout.take(count=1, block_s=2, lease_s=60)[0]
+    job = lease(worker, 0)
     worker.on(job.stream).give_up(job, "no luck")
     wait_until(lambda: intake.counts.refunds["poison"] == 1, "the refund")
 
@@ -348,6 +349,7 @@ def test_turning_the_dial_down_refunds_what_is_too_old_and_the_books_still_close
     intake, worker, ledger = flow
     for ticket in range(4):
         play(worker, ticket)
+    wait_until(lambda: intake.depth() == (4, 4), "all are ready")
     first = intake.next_batch(30)
     worker.desk.set_control("max_staleness", "0")
     wait_until(lambda: intake.book.max_staleness == 0, "the dial")
@@ -425,7 +427,7 @@ def test_a_group_of_an_older_incarnation_is_turned_away(flow, wait_until):
     intake, worker, _ = flow
     worker.redis.xadd(worker.keys.scored, {"g": "0-0"})
     wait_until(lambda: intake.counts.orphaned == 1, "the orphan")
-    assert worker.overview.depths()["scored"] == 0
+    wait_until(lambda: worker.overview.depths()["scored"] == 0, "it is turned away")
 
 
 def overtake(intake, worker):
@@ -502,7 +504,7 @@ STAGES = "stages=[{from_step=1,groups_per_step=1,max_response_tokens=9,temperatu
 
 
 def stages_live(intake):
-    return [live.stage for live in intake.book.live.values()]
+    return [live.stage for live in list(intake.book.live.values())]  # the pump may issue meanwhile
 
 
 def test_a_new_stage_is_issued_ahead_under_the_bound_and_no_batch_mixes_stages(begin, wait_until):
@@ -641,9 +643,9 @@ def test_the_prompt_of_a_poisoned_ticket_is_asked_again_under_a_new_one_and_the_
     assert audit(ledger.path).trained == 6
 
 
-def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(begin, wait_until):
-    restored = []
-    intake, worker, ledger = begin(repair=lambda _: restored.append(worker.desk.has_run()))
+def test_a_redis_that_comes_back_empty_gets_everything_back_and_the_books_close(begin, wait_until, make_bus):
+    restored, desk = [], make_bus("desk").desk  # the pump may ask for a repair before ``begin`` returns
+    intake, worker, ledger = begin(repair=lambda _: restored.append(desk.has_run()))
     play(worker, 0)
     wait_until(lambda: intake.depth() == (4, 1), "ticket 0 is ready")
     held = lease(worker, 1)
@@ -737,6 +739,7 @@ def test_the_guard_turns_the_bound_down_and_back_and_the_ledger_has_it(begin, wa
     intake, worker, ledger = begin("flow.least_ess=0.5", "flow.guard_patience=1", "flow.max_staleness=1")
     for ticket in range(4):
         play(worker, ticket)
+    wait_until(lambda: intake.depth() == (4, 4), "all are ready")
     end_step(intake, intake.next_batch(30), ess=0.4)
     assert (intake.book.max_staleness, sorted(intake.book.live)) == (0, [2, 3])
     again = intake.snapshot()
