@@ -15,7 +15,7 @@ from leeway_rl.leeway.running.last_words import cause
 
 RANK = """
 import os, signal, sys, time
-print("leeway learner: no such model folder", file=sys.stderr, flush=True)
+sys.stderr.write("leeway learner: no such model folder\\n")  # at once, as a role does: two ranks may write together
 if os.environ["RANK"] == "1":
     time.sleep(600)  # torchrun ends it
 {end}
