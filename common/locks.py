@@ -26,17 +26,19 @@ LISTED = Path("/proc/locks")
 
 @contextmanager
 def only_writer(
-    lock: Path, place: str, *, error: type[LeewayError] = DataError, leaving_s: float = LEAVING_S
+    lock: Path, place: str, *, error: type[LeewayError] = DataError, leaving_s: float = LEAVING_S, alive_s: float = 0.0
 ) -> Iterator[IO[str]]:
     """Hold the file ``lock``, and with it ``place``. If another process has it, ``error`` says who. If that process is
-    gone and only its children are left, wait for them first, at most ``leaving_s`` seconds."""
+    gone and only its children are left, wait for them first, at most ``leaving_s`` seconds. One that lives is waited
+    for ``alive_s`` seconds: more than none where it has been told to leave."""
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = lock.open("a+", encoding="utf-8")
     except OSError as problem:
         raise DataError(f"{place}: {problem.strerror}") from problem
     with file:
-        _take(file, place, error, time.monotonic() + leaving_s)
+        began = time.monotonic()
+        _take(file, place, error, until={True: began + leaving_s, False: began + alive_s})
         file.seek(0)
         file.truncate()
         pid = os.getpid()
@@ -45,18 +47,20 @@ def only_writer(
         yield file
 
 
-def _take(file: IO[str], place: str, error: type[LeewayError], until: float) -> None:
+def _take(file: IO[str], place: str, error: type[LeewayError], until: dict[bool, float]) -> None:
+    """Lock the file. ``until``: when to give up (monotonic seconds), by whether its holder is gone."""
     said = False
     while not try_lock(file):
         file.seek(0)
         pid, host, command, mark = _said(file.read())
         gone = _is_gone(pid, host, mark)
-        if not gone or time.monotonic() > until:
+        if time.monotonic() >= until[gone]:
             who = f"process {pid} on {host} ({command})" if pid else "another process"
             left = "what it started has not left yet" if gone else "stop it first, or name another"
             raise error(f"{place}: {who} is at work there; {left}")
         if not said:
-            print(f"{place}: waiting until what process {pid} started has left", file=sys.stderr)
+            who = f"what process {pid} started" if gone else f"process {pid}"
+            print(f"{place}: waiting until {who} has left", file=sys.stderr)
             said = True
         time.sleep(_LOOK_S)
 

@@ -92,7 +92,8 @@ def run_role(
         finally:
             queue.close()
     except LeewayError as error:
-        print(f"leeway {role}: {error}", file=sys.stderr)
+        # In one piece: under torchrun several ranks write to one log, unbuffered, and print writes a line's end apart.
+        sys.stderr.write(f"leeway {role}: {error}\n")
         return error.exit_code
     return 0
 

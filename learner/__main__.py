@@ -21,10 +21,13 @@ from ..common.service import Service
 from ..common.stopping import stoppable
 
 
-def only_learner(folder: Path) -> AbstractContextManager[object]:
+def only_learner(folder: Path, drain_s: float) -> AbstractContextManager[object]:
     """Hold the run's folder, since two learners would write one ledger. Only rank 0 calls it. ``DataError`` where
-    another learner holds the folder."""
-    return only_writer(folder / "learner.lock", f"{folder}: another learner trains this run", leaving_s=0.0)
+    another learner holds the folder. Under a supervisor, which starts a learner when the one before has died, that is
+    a rank which torchrun has left behind: it has been told to leave, and has ``drain_s`` seconds for that."""
+    leaves_s = drain_s if "LEEWAY_SUPERVISOR" in os.environ else 0.0
+    place = f"{folder}: another learner trains this run"
+    return only_writer(folder / "learner.lock", place, leaving_s=leaves_s, alive_s=leaves_s)
 
 
 def take(folder: Path, queue: LearnerQueue, config: Config, holding: ExitStack) -> None:
@@ -33,7 +36,7 @@ def take(folder: Path, queue: LearnerQueue, config: Config, holding: ExitStack) 
     refuse_other_format(folder)
     if not (folder / "config.toml").exists():
         write_whole(folder / "config.toml", dump(config))  # leeway up has written one, where it started the run
-    holding.enter_context(only_learner(folder))
+    holding.enter_context(only_learner(folder, config.broker.drain_s))
     # This replaces the last state that an earlier learner set, such as "stopped".
     queue.record.set_state(phase="starting", leader=queue.worker, at=queue.now())
 

@@ -1,6 +1,7 @@
 """How long a run's learners may be at work: ``train.hours``."""
 
 import time
+from math import inf
 
 
 class Budget:
@@ -16,6 +17,11 @@ class Budget:
         return time.monotonic() - self._began
 
     @property
+    def left_s(self) -> float:
+        """Seconds that are left; without end where any time may be spent."""
+        return inf if self._hours is None else max(0.0, 3600 * self._hours - self.spent_s)
+
+    @property
     def over(self) -> bool:
         """Whether all is spent."""
-        return self._hours is not None and self.spent_s >= 3600 * self._hours
+        return self.left_s == 0.0

@@ -97,7 +97,7 @@ def _next_batch(leader: Leader) -> list[ScoredGroup] | None:
     """The next training step's groups; None where the learner is asked to stop first, or its time is up."""
     while True:
         leader.say("training", leader.intake.waiting_for())
-        groups = leader.intake.next_batch(WAIT_S)
+        groups = leader.intake.next_batch(min(WAIT_S, leader.budget.left_s))
         if groups is not None or leader.service.stopping.is_set() or leader.budget.over:
             return groups
         broadcast_plan({"do": "wait"})

@@ -1,5 +1,6 @@
 """An address is found where it was said, and its password is shown nowhere."""
 
+import os
 import ssl
 from contextlib import ExitStack
 
@@ -48,6 +49,22 @@ def test_a_kept_secret_is_for_this_user_alone(tmp_path):
     path.chmod(0o644)
     address.keep("redis://u:p@h/0", path)
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("redis://u:p@h/0\n", 0o600)
+
+
+def test_a_secret_that_is_kept_anew_is_whole_at_any_time(tmp_path, monkeypatch):
+    path, seen, replace = tmp_path / "url", [], os.replace
+    address.keep("redis://old/0", path)
+
+    def looked(*names):
+        seen.append(path.read_text())
+        replace(*names)
+
+    monkeypatch.setattr("os.replace", looked)
+    address.keep("redis://new/0", path)
+    assert (seen, path.read_text()) == (["redis://old/0\n"], "redis://new/0\n")
+    assert [each.name for each in tmp_path.iterdir()] == ["url"]
+    with pytest.raises(FileNotFoundError, match=r"nowhere/url'$"):
+        address.keep("redis://new/0", tmp_path / "nowhere" / "url")
 
 
 def test_an_address_names_a_server_a_cluster_or_sentinels():

@@ -62,6 +62,17 @@ def test_a_lock_goes_with_its_process_and_with_what_that_left_running(holder, tm
         assert (tmp_path / "lock").read_text().startswith(f"{os.getpid()} ")
 
 
+def test_one_who_was_told_to_leave_has_his_time_for_it(holder, tmp_path, capsys):
+    process = holder(with_child=False)
+    still = pytest.raises(DataError, match=rf"^there: process {process.pid} on .* is at work there; stop it first")
+    with still, only_writer(tmp_path / "lock", "there", alive_s=0.2):
+        pass
+    assert f"there: waiting until process {process.pid} has left" in capsys.readouterr().err
+    threading.Timer(0.3, process.kill).start()
+    with only_writer(tmp_path / "lock", "there", alive_s=600):
+        assert (tmp_path / "lock").read_text().startswith(f"{os.getpid()} ")
+
+
 def test_another_process_that_has_got_the_id_of_the_holder_is_not_told_to_stop(holder, tmp_path):
     process = holder(with_child=True)
     process.kill()

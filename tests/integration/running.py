@@ -109,3 +109,20 @@ def pause(folder: Path) -> Iterator[Roles]:
     with closing(Roles(Connection((folder / "redis-url").read_text().strip(), folder.name, retry_s=0.0))) as bus:
         bus.desk.set_control("paused", "1")
         yield bus
+
+
+def has_begun(bus: Roles) -> bool:
+    """Whether the learner of a run has loaded its model, and waits for groups or trains. A run that was paused before
+    stands there without a step made, for as long as it is paused."""
+    return bus.state().get("phase") == "training"
+
+
+@contextmanager
+def lingering(running: subprocess.Popen[str]) -> Iterator[None]:
+    """Let the server of a run under ``leeway up`` outlive its roles, for whoever reads late: who would end it is
+    stopped meanwhile."""
+    running.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        running.send_signal(signal.SIGCONT)

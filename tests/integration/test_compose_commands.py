@@ -37,7 +37,7 @@ def test_the_services_commands_make_a_run(tmp_path, redis_url, suffix, roles, ra
         for role in roles:
             words = command_of(services[role], RUN=run, PRESET=str(short))
             processes.append(subprocess.Popen(words, cwd=tmp_path, env=environment))
-        assert [process.wait(200) for process in reversed(processes)] == [0] * len(roles)
+        assert [process.wait(600) for process in reversed(processes)] == [0] * len(roles)
     finally:
         for process in processes:
             process.kill()

@@ -13,7 +13,7 @@ import pytest
 from leeway_rl.leeway.running.server import free_port
 from leeway_rl.studies.catalogue import STUDIES as CATALOGUE
 
-from tests.integration.running import leeway, metrics, pause, start
+from tests.integration.running import has_begun, leeway, metrics, pause, start
 from tests.integration.test_elsewhere import COMMANDS as ELSEWHERE
 from tests.integration.test_elsewhere import START as BEGIN_ELSEWHERE
 from tests.integration.test_end_to_end import COMMANDS as END_TO_END
@@ -297,8 +297,9 @@ def test_the_commands_around_a_run(tmp_path, short, wait_until):
     for command in BEFORE:
         assert leeway(*words_of(command, short), cwd=tmp_path).returncode == 0, command
     running = start(*words_of(RUN, short), cwd=tmp_path)
-    wait_until(lambda: len(metrics(tmp_path / "runs/my-run")) >= 1, "the first step", 300)
-    with pause(tmp_path / "runs/my-run"):  # the last of these commands lets it go on
+    wait_until((tmp_path / "runs/my-run/redis-url").exists, "its server", 300)
+    with pause(tmp_path / "runs/my-run") as bus:  # the last of these commands lets it go on
+        wait_until(lambda: has_begun(bus), "it waits for groups", 300)
         for command in DURING:
             done = leeway(*words_of(command, short), cwd=tmp_path)
             assert done.returncode == 0, command + done.stdout + done.stderr
@@ -326,10 +327,10 @@ def test_the_cluster_commands(tmp_path, short):
     try:
         assert processes[0].stdout.readline().startswith(("valkey-server at 0.0.0.0", "redis-server at 0.0.0.0"))
         assert f"LEEWAY_REDIS_URL=@{tmp_path}/leeway-server/url" in processes[0].stdout.readline()
-        assert started(CREATE).wait(250) == 0
-        assert started(DOCTOR).wait(250) == 0
+        assert started(CREATE).wait(600) == 0
+        assert started(DOCTOR).wait(600) == 0
         processes += [started(command) for command in CLUSTER]
-        assert [process.wait(300) for process in reversed(processes[1:])] == [0, 0, 0]
+        assert [process.wait(600) for process in reversed(processes[1:])] == [0, 0, 0]
         assert len(metrics(tmp_path / "runs/my-run")) == 2
         again = started(ONE_RANK, stderr=subprocess.PIPE)
         processes.append(again)

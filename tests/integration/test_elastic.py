@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_every_worker_is_replaced_while_the_run_goes_on(tmp_path, redis_url, wait_until):
-    chain = ["--set", "train.steps=24", "--set", "weights.keyframe_every=100"]  # who joins needs every delta
+    chain = ["--set", "train.steps=40", "--set", "weights.keyframe_every=100"]  # who joins needs every delta
     running = start("up", "--run", "elastic", *SMALL, *chain, "--redis-url", redis_url, cwd=tmp_path)
     folder, bus, joined = tmp_path / "runs/elastic", Roles(Connection(redis_url, "elastic")), []
 
@@ -28,7 +28,9 @@ def test_every_worker_is_replaced_while_the_run_goes_on(tmp_path, redis_url, wai
         old = {beat.worker for role in first for beat in workers(role)}
         joined = [start(role, "--run", "elastic", "--redis-url", redis_url, cwd=tmp_path) for role in first]
         wait_until(lambda: all(len(workers(role)) == 2 for role in first), "both are there", 300)
-        wait_until(lambda: min(beat.version for beat in workers("rollout")) >= 2, "the newcomer has weights", 300)
+        wait_until(
+            lambda: min((beat.version for beat in workers("rollout")), default=-1) >= 2, "the newcomer has weights", 300
+        )
         for pid in [*first["rollout"], *first["verifier"]]:
             os.kill(pid, signal.SIGTERM)
         # Soon others are there in their places, which the supervisor starts.
@@ -45,7 +47,7 @@ def test_every_worker_is_replaced_while_the_run_goes_on(tmp_path, redis_url, wai
             each.communicate()
         bus.desk.clean()
         bus.close()
-    assert behind < 24
+    assert behind < 40
     loaded = [int(version) for version in re.findall(r"version (\d+) taken in", told[0])]
     assert loaded[0] >= 2
     assert loaded == sorted(loaded)

@@ -29,7 +29,7 @@ def test_on_an_empty_machine_a_run_goes_on_from_its_copy_and_ends_with_the_same_
     assert done.returncode == 0, done.stdout + done.stderr
     folder, there = tmp_path / "runs" / "my-run", Place(f"{s3}/my-run")
     ended, log = last_checksum(folder), (folder / "logs" / "learner.log").read_text()
-    assert metrics(folder)[-1]["checkpoint/copied_version"] in (-1, 2, 4)
+    assert metrics(folder)[-1]["checkpoint/copied_version"] in (-1, 2, 4, 6)
     newest, before = copies_at(there)[0]
     assert (newest.step, before.step in (2, 4)) == (6, True)  # steps as short as these leave one of the two out
     assert "test-secret-key" not in log + (folder / "config.toml").read_text()

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from leeway_rl.leeway.running.server import EmbeddedServer
 
-from tests.integration.running import SMALL, leeway, metrics, role_pids, start
+from tests.integration.running import SMALL, leeway, metrics, paused, role_pids, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -20,7 +20,7 @@ def test_redis_comes_back_empty_and_training_goes_on(tmp_path, wait_until):
     settings = [
         *SMALL,
         "--set",
-        "train.steps=24",
+        "train.steps=40",
         "--set",
         "train.checkpoint_every=100",
         "--set",
@@ -41,13 +41,16 @@ def test_redis_comes_back_empty_and_training_goes_on(tmp_path, wait_until):
             wait_until(lambda before=before: len(metrics(folder)) >= before + 2, "training goes on", 300)
         assert "Redis has lost the run" in (folder / "logs/learner.log").read_text()
 
-        running.send_signal(signal.SIGTERM)
-        while not (line := running.stdout.readline()).startswith("stopping"):  # two at once would arrive as one
-            assert line, "it ended at the first signal"
-        running.send_signal(signal.SIGTERM)
-        running.communicate(timeout=300)  # at once, and not at the end of broker.drain_s
-        assert running.returncode == 130
-        assert not any(role_pids("hurt", role, tmp_path) for role in ("learner", "rollout", "verifier"))
+        with paused(folder):  # it cannot be through before it is asked
+            running.send_signal(signal.SIGTERM)
+            while not (line := running.stdout.readline()).startswith("stopping"):  # two at once would arrive as one
+                assert line, "it ended at the first signal"
+            running.send_signal(signal.SIGTERM)
+            running.communicate(timeout=300)  # at once, and not at the end of broker.drain_s
+            assert running.returncode == 130
+        roles = ("learner", "rollout", "verifier")
+        # All were killed at once; those that the roles had started are waited for by nobody.
+        wait_until(lambda: not any(role_pids("hurt", role, tmp_path) for role in roles), "every role is gone")
         # As if it had died while it wrote. The last checkpoint that it really began may be whole, half or not there.
         (folder / "checkpoints/step-000100.unfinished").mkdir(parents=True)
         again = leeway("up", "--run", "hurt", "--resume", "--redis-url", server.url, cwd=tmp_path)
@@ -56,7 +59,7 @@ def test_redis_comes_back_empty_and_training_goes_on(tmp_path, wait_until):
         running.kill()
         running.communicate()
         server.stop()
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000024"]
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000040"]
     assert leeway("audit", "hurt", cwd=tmp_path).returncode == 0
     left = [each for each in psutil.Process().children() if each.pid not in others]
     assert not [each for each in left if each.status() != psutil.STATUS_ZOMBIE]

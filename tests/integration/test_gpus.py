@@ -33,7 +33,8 @@ def visible(run, role, cwd):
     found = []
     for pid in role_pids(run, role, cwd):
         with suppress(psutil.NoSuchProcess):  # it was leaving
-            found.append(psutil.Process(pid).environ().get("CUDA_VISIBLE_DEVICES"))
+            if variables := psutil.Process(pid).environ():  # one that leaves has none any more
+                found.append(variables.get("CUDA_VISIBLE_DEVICES"))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import uuid
 
 import pytest
 import redis
@@ -29,10 +30,11 @@ options = { key = "env:OWN_KEY" }
 def test_a_secret_is_nowhere_to_be_found_and_its_failures_are_refunded(redis_url, tmp_path):
     (tmp_path / "reward.py").write_text(FUNCTION % SECRET[::-1])
     (tmp_path / "preset.toml").write_text(PRESET)
+    run = f"secret-{uuid.uuid4().hex[:8]}"
     small = ["train.steps=2", "train.groups_per_step=4", "train.group_size=4", "broker.max_attempts=1"]
     words = ["--preset", "tiny", "--preset", "preset.toml", *(each for text in small for each in ("--set", text))]
     done = subprocess.run(
-        command("up", "--run", "secret", "--redis-url", redis_url, *words),
+        command("up", "--run", run, "--redis-url", redis_url, *words),
         cwd=tmp_path,
         env=environment() | {"OWN_KEY": SECRET},
         capture_output=True,
@@ -41,7 +43,7 @@ def test_a_secret_is_nowhere_to_be_found_and_its_failures_are_refunded(redis_url
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    folder = tmp_path / "runs" / "secret"
+    folder = tmp_path / "runs" / run
     lines = list(read(folder / "ledger.jsonl"))
     trained = [line for line in lines if line["event"] == "trained"]
     assert len(trained) == 8
@@ -49,7 +51,7 @@ def test_a_secret_is_nowhere_to_be_found_and_its_failures_are_refunded(redis_url
     poisoned = [line for line in lines if line["event"] == "refunded" and line["reason"] == "poison"]
     assert poisoned, "an answer that begins with 1 is common enough"
     server = redis.Redis.from_url(redis_url)
-    left = b"".join(key + held(server, key) for key in server.scan_iter(match="leeway:{secret}:*"))
+    left = b"".join(key + held(server, key) for key in server.scan_iter(match=f"leeway:{{{run}}}:*"))
     texts = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert any(b"ledger.jsonl" in os.fsencode(path) for path in texts)
     for where, text in [("Redis", left), ("said", (done.stdout + done.stderr).encode()), *texts.items()]:

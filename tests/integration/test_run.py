@@ -157,7 +157,7 @@ def test_the_report_can_be_made_again(finished):
 
 STAGES = (
     "stages=[{from_step=1,groups_per_step=6,minibatch_groups=3,learning_rate=5e-5,kl_beta=0.01,clip_high=0.28},"
-    "{from_step=11,group_size=6,max_response_tokens=48,temperature=0.9,online_filter=true,kl_beta=0.0,entropy_target=0.3}]"
+    "{from_step=19,group_size=6,max_response_tokens=48,temperature=0.9,online_filter=true,kl_beta=0.0,entropy_target=0.3}]"
 )
 
 
@@ -177,7 +177,7 @@ def test_killed_stopped_and_resumed_at_bound_zero_it_ends_with_the_same_weights(
         "--set",
         "metrics.samples_every=1",
         "--set",
-        "train.steps=12",
+        "train.steps=20",
     ]
     calm = leeway("up", "--run", "calm", *settings, cwd=tmp_path)
     assert calm.returncode == 0, calm.stdout + calm.stderr
@@ -202,16 +202,16 @@ def test_killed_stopped_and_resumed_at_bound_zero_it_ends_with_the_same_weights(
     audited = leeway("audit", "hurt", cwd=tmp_path)
     assert audited.returncode == 0, audited.stderr
     steps = metrics(folder)
-    assert [line["step"] for line in steps] == list(range(12))
+    assert [line["step"] for line in steps] == list(range(20))
     shown = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert len(shown) > 1
     assert len({line["ticket"] for line in shown}) == len(shown), "a ticket twice, after two resumes"
-    assert [line["stage"] for line in steps] == [0, *[1] * 10, 2]
-    assert [line["batch/responses"] for line in steps] == [16, *[24] * 10, 36]
-    assert [line["policy/updates"] for line in steps] == [1, *[2] * 11]
-    assert [line["learning_rate"] for line in steps] == [1e-4, *[5e-5] * 11]
-    assert ["kl/reference" in line for line in steps] == [False, *[True] * 10, False]
-    assert [line["entropy/target"] for line in steps] == [*[0.15] * 11, 0.3]
+    assert [line["stage"] for line in steps] == [0, *[1] * 18, 2]
+    assert [line["batch/responses"] for line in steps] == [16, *[24] * 18, 36]
+    assert [line["policy/updates"] for line in steps] == [1, *[2] * 19]
+    assert [line["learning_rate"] for line in steps] == [1e-4, *[5e-5] * 19]
+    assert ["kl/reference" in line for line in steps] == [False, *[True] * 18, False]
+    assert [line["entropy/target"] for line in steps] == [*[0.15] * 19, 0.3]
 
 
 def test_stages_in_many_processes_are_bit_for_bit_those_of_one(tmp_path):

@@ -9,15 +9,18 @@ from contextlib import suppress
 
 import psutil
 import pytest
+from leeway_rl.common.activity import Activity
 from leeway_rl.common.queue.connection import Connection
 from leeway_rl.leeway.running.acl import USERS, acl, user_name
 from leeway_rl.leeway.running.server import EmbeddedServer
 
-from tests.integration.running import SMALL, command, environment, metrics
+from tests.integration.running import SMALL, command, environment
 from tests.integration.tls import TlsProxy, make_certificate
 from tests.roles import Roles
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+IDLE = {Activity.WAITING_FOR_GROUPS, Activity.WAITING_FOR_PROMPTS, Activity.WAITING_FOR_RESPONSES}
+"""What the roles of a run do that is paused."""
 
 
 @pytest.fixture
@@ -54,6 +57,7 @@ def test_every_role_works_over_tls_under_its_own_user_and_leaves_no_password(url
 
     assert leeway("create", "--run", "safe", *SMALL, "--set", "train.steps=12")[0] == 0
     bus = Roles(Connection(urls["desk"], "safe"))
+    bus.desk.set_control("paused", "1")  # it cannot be through before it is looked at
     logs = {role: open(home / f"{role}.log", "w") for role in USERS}  # noqa: SIM115
     try:
         for role in ("learner", "rollout", "verifier"):
@@ -61,8 +65,7 @@ def test_every_role_works_over_tls_under_its_own_user_and_leaves_no_password(url
             processes[role] = subprocess.Popen(
                 words, cwd=home, env=environment(), stdout=logs[role], stderr=subprocess.STDOUT
             )
-        wait_until(lambda: len(metrics(home / "runs/safe")) >= 1, "the first step", 300)
-        bus.desk.set_control("paused", "1")  # it cannot be through before it is looked at
+        wait_until(lambda: {beat.doing.kind for beat in bus.overview.workers()[0]} == IDLE, "all wait for work", 300)
         for process in psutil.process_iter(["cmdline"]):
             assert not any(secret in " ".join(process.info["cmdline"] or []) for secret in secrets)
         for started in [each for role in processes.values() for each in psutil.Process(role.pid).children(True)]:
@@ -75,7 +78,7 @@ def test_every_role_works_over_tls_under_its_own_user_and_leaves_no_password(url
         code, said = leeway("set", "max-staleness", "3", "--run", "safe", user="rollout")
         assert (code, "refuses this user" in said, "Traceback" in said) == (4, True, False), said
         bus.desk.set_control("paused", "0")
-        assert [process.wait(200) for process in processes.values()] == [0, 0, 0]
+        assert [process.wait(600) for process in processes.values()] == [0, 0, 0]
     finally:
         bus.close()
         for process in processes.values():

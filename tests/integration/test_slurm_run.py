@@ -36,9 +36,11 @@ def test_a_run_outlives_its_head_queued_again_and_a_worker_pre_empted(tmp_path, 
             wait_until(lambda: len(metrics(folder)) >= 1, "the first step", 300)
             with pause(folder):  # the command would come too late
                 assert len(metrics(folder)) < 24
-            slurm.run("sbatch", "--partition=urgent", "--nodelist=n0", "--exclusive", "--wrap=true", cwd=tmp_path)
-            wait_until(lambda: slurm.restarts(f"{rollout}_0") == 1, "the rollout task is queued again", 300)
-            slurm.run("scancel", "--batch", "--signal=USR1", head)  # as before the time limit
+            urgent = ("sbatch", "--partition=urgent", "--nodelist=n0", "--exclusive", "--wrap=true")
+            wait_until(lambda: "Submitted" in slurm.run(*urgent, cwd=tmp_path), "the urgent job is queued", 300)
+            wait_until(lambda: slurm.restarts(f"{rollout}_0") >= 1, "the rollout task is queued again", 300)
+            warned = ("scancel", "--batch", "--signal=USR1", head)  # as before the time limit
+            wait_until(lambda: not slurm.run(*warned), "the head is warned", 300)
             wait_until(lambda: slurm.restarts(head) == 1, "the head is queued again", 300)
             wait_until(lambda: slurm.jobs().get(head) == "RUNNING", "the head runs again", 300)
             wait_until(lambda: leeway("resume", "my-run", cwd=tmp_path).returncode == 0, "the run goes on", 300)

@@ -1,16 +1,17 @@
 """Two real runs as one sweep, stopped in the middle of the first and taken up again."""
 
 import csv
+import shutil
 import signal
 
 import pytest
 from leeway_rl.common.ledger import is_complete, read
 
-from tests.integration.running import leeway, metrics, paused, role_pids, start
+from tests.integration.running import leeway, metrics, pause, role_pids, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-FEW = ["train.steps=16", "train.groups_per_step=4", "train.group_size=4"]
+FEW = ["train.steps=32", "train.groups_per_step=4", "train.group_size=4"]
 SWEEP = [
     *("sweep", "--preset", "tiny", "--grid", "flow.max_staleness=0,1", "--seeds", "1", "--out", "both"),
     *(word for setting in FEW for word in ("--set", setting)),
@@ -27,11 +28,13 @@ def test_a_sweep_is_stopped_taken_up_and_compared(tmp_path, wait_until):
     folder = tmp_path / "both"
     stopped = start(*SWEEP, cwd=tmp_path)
     wait_until(lambda: bool(begun(folder)) or stopped.poll() is not None, "a training step", timeout_s=300)
-    with paused(begun(folder)[0]):
-        assert role_pids(begun(folder)[0].name, "learner", tmp_path)
-    stopped.send_signal(signal.SIGTERM)
-    said, _ = stopped.communicate(timeout=600)
     (first,) = begun(folder)
+    with pause(first):  # it cannot be through before it is asked
+        assert role_pids(first.name, "learner", tmp_path)
+        stopped.send_signal(signal.SIGTERM)
+        said, _ = stopped.communicate(timeout=600)
+    shutil.rmtree(first / "redis")  # with it goes the pause
+    assert begun(folder) == [first]
     assert stopped.returncode == 130, said
     assert "go on with: leeway sweep --out both" in said
     assert not is_complete(first)
@@ -51,7 +54,7 @@ def test_a_sweep_is_stopped_taken_up_and_compared(tmp_path, wait_until):
         rows = {row["run"]: row for row in csv.DictReader(file)}
     assert set(rows) == NAMES
     assert rows[first.name]["resumed"] == "1"
-    assert all(row["steps"] == "16" and float(row["steps_per_hour"]) > 0 for row in rows.values())
+    assert all(row["steps"] == "32" and float(row["steps_per_hour"]) > 0 for row in rows.values())
     assert float(rows["max_staleness-0_seed-0"]["head_staleness"]) == 0
 
 

@@ -18,7 +18,7 @@ SMALL = [
     *("--set", "broker.lease_s=60"),  # what an environment fails does not wait for it
 ]
 PATIENT = ("--set", "broker.max_attempts=10")  # several deaths may meet one group
-DEATHS = [7, 40, 41, 90]
+DEATHS = [7, 40, 41, 60]
 
 
 TRAIN = "leeway up --preset tiny-calculator"

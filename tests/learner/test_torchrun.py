@@ -4,15 +4,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack
 
 import pytest
 from leeway_rl.common.errors import DataError, RoleDiedError
 from leeway_rl.common.stopping import STOPPED
+from leeway_rl.learner.__main__ import only_learner
 from leeway_rl.leeway.running.last_words import cause
 
 RANK = """
 import os, signal, sys, time
-print("leeway learner: no such model folder", file=sys.stderr, flush=True)
+sys.stderr.write("leeway learner: no such model folder\\n")  # at once, as a role does: two ranks may write together
 if os.environ["RANK"] == "1":
     time.sleep(600)  # torchrun ends it
 {end}
@@ -47,6 +50,18 @@ def test_one_that_is_told_to_leave_ends_as_a_stopped_role_does(tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == STOPPED
+
+
+def test_a_learner_that_is_started_again_waits_for_the_ranks_of_a_killed_torchrun(tmp_path, monkeypatch):
+    monkeypatch.delenv("LEEWAY_SUPERVISOR", raising=False)
+    with ExitStack() as before:
+        before.enter_context(only_learner(tmp_path, 600.0))
+        with pytest.raises(DataError, match="another learner trains this run"), only_learner(tmp_path, 600.0):
+            pass  # by hand it is told at once
+        monkeypatch.setenv("LEEWAY_SUPERVISOR", str(os.getppid()))
+        threading.Timer(0.3, before.close).start()
+        with only_learner(tmp_path, 600.0):
+            pass
 
 
 def test_a_process_that_cannot_kill_itself_as_its_rank_was_killed_ends_as_shells_say_it(monkeypatch):
