@@ -2,7 +2,6 @@
 
 import errno
 import time
-from contextlib import ExitStack
 
 import pytest
 from leeway_rl.common.codec import encode_record
@@ -11,6 +10,7 @@ from leeway_rl.common.ledger import Ledger, read
 from leeway_rl.common.metrics import POLL_S, MetricsSink, read_steps
 from leeway_rl.leeway.chaos.target import fill, small_disk
 
+from tests.allowed import allowed
 from tests.installations import copied, fail_over
 
 
@@ -63,11 +63,7 @@ def test_a_record_that_is_no_measurement_is_a_dead_letter_and_the_sink_goes_on(b
 @pytest.fixture
 def disk(tmp_path):
     """A folder with a file system of its own, which can be filled."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(small_disk(tmp_path / "small"))
-        except OSError as error:
-            pytest.skip(str(error))
+    with allowed(small_disk(tmp_path / "small")):
         yield tmp_path / "small"
 
 

@@ -110,14 +110,16 @@ def graded(jobs: int, seats: int) -> dict[str, object]:
     """Grade ``jobs`` items with a pool of ``seats``; compare before and after, and memory early and late."""
     before, started = count_things(), time.monotonic()
     batches, memory, wrong = 20, [], 0
+    given, size = items(jobs), jobs // batches
     with GraderPool(seats, settings=Verifier(jobs=seats)) as pool:
-        for _ in range(batches):
-            verdicts = pool.grade(items(jobs // batches))
+        for first in range(0, batches * size, size):
+            verdicts = pool.grade(given[first : first + size])
             wrong += sum(verdict.kind == "error" for verdict in verdicts)
             memory.append(resident_bytes([os.getpid(), *_descendants(os.getpid())]))
     after = count_things()
     return {
-        "jobs": jobs // batches * batches,
+        "jobs": batches * size,
+        "hostile": sum(each in HOSTILE for each in given[: batches * size]),
         "seconds": round(time.monotonic() - started, 1),
         "errors": wrong,
         "left": {name: after[name] - before[name] for name in before},
