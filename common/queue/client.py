@@ -13,7 +13,7 @@ import copy
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import redis
@@ -269,6 +269,10 @@ class _Link:
         found = super()._connect()  # type: ignore[misc]
         self._opened()
         return found
+
+    def _send_ping(self) -> None:
+        with suppress(DiskRefusalError):  # a ping is refused as writes are, but whoever only reads is answered
+            super()._send_ping()  # type: ignore[misc]
 
     def read_response(self, *words: Any, **named: Any) -> Any:
         try:
