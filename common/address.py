@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from .address_options import OptionError, check, refuse_unusable_files
 from .errors import BrokerError, why_unread
-from .files import path_of, unfinished
+from .files import path_of, whole_file
 
 VARIABLE = "LEEWAY_REDIS_URL"
 """Environment variable that stands in for ``--redis-url``. Our own commands use it for the roles that they start."""
@@ -217,12 +217,11 @@ def public(url: str) -> str:
 def keep(secret: str, path: Path) -> None:
     """Write a URL or a password into a file that only this user can read. Whoever looks at it meanwhile finds what was
     there before, or all of it."""
-    temporary = unfinished(path)
-    try:
-        temporary.unlink(missing_ok=True)  # a file that is there would keep its mode, which may be wider
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    with open(descriptor, "w") as file:
-        file.write(secret + "\n")
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        try:
+            temporary.unlink(missing_ok=True)  # a file that is there would keep its mode, which may be wider
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        with open(descriptor, "w") as file:
+            file.write(secret + "\n")

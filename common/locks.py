@@ -37,8 +37,7 @@ def only_writer(
     except OSError as problem:
         raise DataError(f"{place}: {problem.strerror}") from problem
     with file:
-        began = time.monotonic()
-        _take(file, place, error, until={True: began + leaving_s, False: began + alive_s})
+        _take(file, place, error, leaving_s, alive_s)
         file.seek(0)
         file.truncate()
         pid = os.getpid()
@@ -47,14 +46,13 @@ def only_writer(
         yield file
 
 
-def _take(file: IO[str], place: str, error: type[LeewayError], until: dict[bool, float]) -> None:
-    """Lock the file. ``until``: when to give up (monotonic seconds), by whether its holder is gone."""
-    said = False
+def _take(file: IO[str], place: str, error: type[LeewayError], leaving_s: float, alive_s: float) -> None:
+    began, said = time.monotonic(), False
     while not try_lock(file):
         file.seek(0)
         pid, host, command, mark = _said(file.read())
         gone = _is_gone(pid, host, mark)
-        if time.monotonic() >= until[gone]:
+        if time.monotonic() - began >= (leaving_s if gone else alive_s):
             who = f"process {pid} on {host} ({command})" if pid else "another process"
             left = "what it started has not left yet" if gone else "stop it first, or name another"
             raise error(f"{place}: {who} is at work there; {left}")
